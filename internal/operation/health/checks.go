@@ -1,0 +1,279 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/topology"
+	"github.com/redisctl/redisctl/internal/redis"
+)
+
+// checkInstances names every instance that does not answer as it should.
+func checkInstances(t *topology.Topology) []operation.Finding {
+	var found []operation.Finding
+	for i := range t.Members {
+		m := &t.Members[i]
+		f := operation.Finding{Severity: operation.Critical, Subject: m.Name}
+		switch state := status(m); state {
+		case "down":
+			f.Code, f.Message = "pod-down", m.Err.Error()
+			f.Hint = "kubectl describe pod " + inNamespace(t, m.Name)
+		case "hanging":
+			f.Code, f.Message = "pod-hanging", m.Err.Error()
+			f.Hint = "the connection works but Redis does not answer: a stopped process, a slow command or a starved node"
+		case "unreachable":
+			f.Code, f.Message = "unreachable", m.Err.Error()
+			if operation.KindOf(m.Err) == operation.Denied {
+				f.Code = "access-denied"
+			}
+		case "loading":
+			p := m.Info.Persistence()
+			f.Code, f.Severity = "loading", operation.Warning
+			f.Message = fmt.Sprintf("loading its data set, %.0f %% done, about %s left", p.LoadedPercent, p.LoadETA)
+		default:
+			if m.Pod == nil || m.Pod.Ready {
+				continue
+			}
+			f.Code, f.Severity = "pod-not-ready", operation.Warning
+			f.Message = "Redis answers but the pod is not Ready, so Services leave it out"
+			f.Hint = "kubectl describe pod " + inNamespace(t, m.Name)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+func inNamespace(t *topology.Topology, pod string) string {
+	return fmt.Sprintf("%s -n %s", pod, t.Deployment.Namespace)
+}
+
+// checkTopology judges who is primary and who follows whom.
+func checkTopology(t *topology.Topology) []operation.Finding {
+	if t.Independent() {
+		return nil
+	}
+	var found []operation.Finding
+	primaries := t.Primaries()
+	switch len(primaries) {
+	case 0:
+		found = append(found, operation.Finding{
+			Code: "no-primary", Severity: operation.Critical, Subject: t.Deployment.Name,
+			Message: "no instance says that it is the primary; writes fail",
+		})
+	case 1:
+		if p := primaries[0]; t.Deployment.ReplicaMode() && p.Ordinal > 0 {
+			found = append(found, operation.Finding{
+				Code: "primary-not-first", Severity: operation.Notice, Subject: p.Name,
+				Message: fmt.Sprintf("the primary is ordinal %d; the chart makes every restarted pod follow ordinal 0", p.Ordinal),
+				Hint:    "a restart of any pod undoes the promotion",
+			})
+		}
+	default:
+		var said []string
+		for _, p := range primaries {
+			said = append(said, fmt.Sprintf("%s (%d replicas, %d keys, history %.8s at offset %d)",
+				p.Name, len(p.Replication.Replicas), p.Info.TotalKeys(), p.Replication.ID, p.Replication.Offset))
+		}
+		found = append(found, operation.Finding{
+			Code: "two-primaries", Severity: operation.Critical, Subject: t.Deployment.Name,
+			Message: "several primaries take writes: " + strings.Join(said, ", "),
+			Hint:    "compare them before making one follow the other: what only the losing side has is discarded",
+		})
+	}
+	for i := range t.Members {
+		if f, wrong := misdirected(t, &t.Members[i]); wrong {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// misdirected reports a replica that does not follow the primary.
+func misdirected(t *topology.Topology, m *topology.Member) (operation.Finding, bool) {
+	up := m.Replication.Upstream
+	if up == nil {
+		return operation.Finding{}, false
+	}
+	f := operation.Finding{Severity: operation.Critical, Subject: m.Name}
+	if m.Follows == "" {
+		f.Code = "foreign-primary"
+		f.Message = fmt.Sprintf("follows %s, which is no instance of this deployment", up.Address())
+		if t.Deployment.Workload == nil {
+			// Plain addresses: the user need not have listed the primary.
+			f.Code, f.Severity = "unlisted-primary", operation.Notice
+			f.Message = fmt.Sprintf("follows %s, which was not listed", up.Address())
+		}
+		return f, true
+	}
+	primary, err := t.Primary()
+	if err != nil || m.Follows == primary.Name {
+		return f, false
+	}
+	f.Code = "wrong-primary"
+	f.Message = fmt.Sprintf("follows %s, but the primary is %s", m.Follows, primary.Name)
+	if source := t.Member(m.Follows); source != nil && source.Replication.Role == redis.RoleReplica && source.Err == nil {
+		f.Code, f.Severity = "chained-replica", operation.Warning
+		f.Message = fmt.Sprintf("follows %s, itself a replica, instead of the primary %s", m.Follows, primary.Name)
+	}
+	return f, true
+}
+
+// checkServices finds Services whose traffic does not reach the primary.
+func checkServices(t *topology.Topology) []operation.Finding {
+	primary, err := t.Primary()
+	var found []operation.Finding
+	for _, s := range t.Deployment.Services {
+		switch {
+		case s.Headless:
+		case s.PodSelector != "" && err == nil && s.PodSelector != primary.Name:
+			found = append(found, operation.Finding{
+				Code: "service-elsewhere", Severity: operation.Critical, Subject: s.Name,
+				Message: fmt.Sprintf("sends clients to %s, but the primary is %s", s.PodSelector, primary.Name),
+				Hint:    "clients get READONLY errors, or write where it is lost",
+			})
+		case len(s.Endpoints) == 0 && s.EndpointsKnown:
+			found = append(found, operation.Finding{
+				Code: "service-empty", Severity: operation.Critical, Subject: s.Name,
+				Message: "has no ready endpoint; clients cannot connect",
+			})
+		}
+	}
+	return found
+}
+
+// checkReplicas judges links and lag.
+func checkReplicas(t *topology.Topology, o Options) []operation.Finding {
+	var found []operation.Finding
+	for i := range t.Members {
+		m := &t.Members[i]
+		up := m.Replication.Upstream
+		if up == nil {
+			continue
+		}
+		f := operation.Finding{Severity: operation.Warning, Subject: m.Name}
+		switch {
+		case up.SyncInProgress:
+			f.Code = "syncing"
+			f.Message = fmt.Sprintf("full resynchronisation from %s in progress", m.Upstream())
+			if up.SyncLeft > 0 {
+				f.Message += fmt.Sprintf(", %s left", operation.Bytes(up.SyncLeft))
+			}
+		case !up.LinkUp:
+			f.Code, f.Severity = "link-down", operation.Critical
+			f.Message = fmt.Sprintf("the link to %s is down since %s; the replica's data grows old", m.Upstream(), up.LinkDownFor)
+			f.Hint = "look for the reason in the replica's log (network policy, password, primary gone)"
+		case m.Behind > o.MaxLagBytes:
+			f.Code = "lag"
+			f.Message = fmt.Sprintf("%s behind its primary (limit %s)", operation.Bytes(m.Behind), operation.Bytes(o.MaxLagBytes))
+		case m.Silence > o.MaxSilence:
+			f.Code = "lag"
+			f.Message = fmt.Sprintf("nothing heard or acknowledged for %s (limit %s)", m.Silence, o.MaxSilence)
+		case m.Replication.ID != "" && m.Follows != "" && m.Behind < 0 && t.Member(m.Follows).Err == nil:
+			f.Code, f.Severity = "history-differs", operation.Critical
+			f.Message = fmt.Sprintf("has another replication history (%.8s) than %s", m.Replication.ID, m.Follows)
+		default:
+			continue
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// checkPersistence finds data that a restart would lose.
+func checkPersistence(t *topology.Topology, o Options, now time.Time) []operation.Finding {
+	var found []operation.Finding
+	if w := t.Deployment.Workload; w != nil && w.Volume.Kind == operation.VolumeNone {
+		found = append(found, operation.Finding{
+			Code: "no-volume", Severity: operation.Warning, Subject: w.Name,
+			Message: "no volume: data does not survive a restart of the pod",
+			Hint:    "if the primary restarts empty, its replicas copy the emptiness",
+		})
+	}
+	for i := range t.Members {
+		m := &t.Members[i]
+		if m.Err != nil {
+			continue
+		}
+		p := m.Info.Persistence()
+		add := func(code string, severity operation.Severity, message string) {
+			found = append(found, operation.Finding{Code: code, Severity: severity, Subject: m.Name, Message: message})
+		}
+		if !m.SavePoints && !p.AOFEnabled {
+			add("no-persistence", operation.Warning, "neither save points nor AOF: a restart loses everything")
+		}
+		if !p.LastSaveOK {
+			add("save-failed", operation.Critical, "the last background save failed; by default Redis refuses writes now")
+		}
+		if p.AOFEnabled && !p.AOFLastWriteOK {
+			add("aof-write-failed", operation.Critical, "the last write to the AOF failed; Redis refuses writes now")
+		}
+		if p.AOFEnabled && !p.AOFLastRewriteOK {
+			add("aof-rewrite-failed", operation.Warning, "the last AOF rewrite failed; the file keeps growing")
+		}
+		age := now.Sub(p.LastSave).Round(time.Minute)
+		if m.SavePoints && !p.AOFEnabled && p.ChangesSinceSave > 0 && !p.LastSave.IsZero() && age > o.MaxSaveAge {
+			add("save-old", operation.Warning, fmt.Sprintf("%d changes since the last save %s ago", p.ChangesSinceSave, age))
+		}
+	}
+	return found
+}
+
+// checkMemory finds memory near its limit and keys evicted for it.
+func checkMemory(t *topology.Topology, o Options) []operation.Finding {
+	var found []operation.Finding
+	for i := range t.Members {
+		m := &t.Members[i]
+		if m.Err != nil {
+			continue
+		}
+		memory := m.Info.Memory()
+		full := memory.UsedFraction()
+		near := full >= o.MaxMemory
+		if near {
+			found = append(found, operation.Finding{
+				Code: "memory-near-limit", Severity: operation.Warning, Subject: m.Name,
+				Message: fmt.Sprintf("%.0f %% of maxmemory used (%s of %s, policy %s)",
+					full*100, operation.Bytes(memory.Used), operation.Bytes(memory.Max), memory.Policy),
+			})
+		}
+		if evicted := m.Info.Int("evicted_keys"); evicted > 0 {
+			// The counter only ever grows. Eviction goes on only while memory is
+			// near the limit; otherwise it is history.
+			severity := operation.Notice
+			if near {
+				severity = operation.Warning
+			}
+			found = append(found, operation.Finding{
+				Code: "evictions", Severity: severity, Subject: m.Name,
+				Message: fmt.Sprintf("%d keys evicted since the server's start %s ago", evicted, m.Info.Uptime()),
+			})
+		}
+	}
+	return found
+}
+
+// checkVersions finds servers of different versions in one deployment.
+func checkVersions(t *topology.Topology) []operation.Finding {
+	var versions []redis.Version
+	for _, m := range t.Members {
+		if m.Err == nil && !slices.Contains(versions, m.Version) {
+			versions = append(versions, m.Version)
+		}
+	}
+	if len(versions) < 2 || t.Independent() && t.Deployment.Workload == nil {
+		return nil
+	}
+	slices.SortFunc(versions, redis.Version.Compare)
+	said := make([]string, len(versions))
+	for i, v := range versions {
+		said[i] = v.String()
+	}
+	return []operation.Finding{{
+		Code: "mixed-versions", Severity: operation.Warning, Subject: t.Deployment.Name,
+		Message: "instances run " + strings.Join(said, " and "),
+		Hint:    "a replica may be newer than its primary, not older",
+	}}
+}

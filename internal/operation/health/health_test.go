@@ -1,0 +1,172 @@
+package health_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/operationtest"
+)
+
+const primaryHost = "cache-redis-0.cache-redis-headless.prod.svc.cluster.local"
+
+// scene is a healthy release with two replicas.
+func scene() (*operation.Deployment, operationtest.Fleet) {
+	return operationtest.Deployment(3), operationtest.Fleet{
+		"cache-redis-0": operationtest.Primary("10.0.0.11", "10.0.0.12"),
+		"cache-redis-1": operationtest.Replica(primaryHost),
+		"cache-redis-2": operationtest.Replica("10.0.0.10"),
+	}
+}
+
+func check(t *testing.T, d *operation.Deployment, fleet operationtest.Fleet) health.Report {
+	t.Helper()
+	o := health.DefaultOptions()
+	o.Timeout = 50 * time.Millisecond
+	report, err := health.Check(context.Background(), fleet, d, time.Unix(1700000000, 0).Add(time.Hour), o)
+	require.NoError(t, err)
+	return report
+}
+
+func TestHealthyRelease(t *testing.T) {
+	d, fleet := scene()
+	report := check(t, d, fleet)
+	assert.True(t, report.Healthy)
+	assert.Empty(t, report.Findings)
+	assert.NotNil(t, report.Findings, "JSON must show [] and not null")
+	assert.Equal(t, "cache-redis-0", report.Primary)
+	assert.Equal(t, "cache-redis-0", report.Instances[1].Follows, "by DNS name")
+	assert.Equal(t, "cache-redis-0", report.Instances[2].Follows, "by IP address")
+}
+
+// TestFindings brings the release into one bad state at a time and expects
+// exactly the finding that names it.
+func TestFindings(t *testing.T) {
+	type fleet = operationtest.Fleet
+	set := func(name string, fields map[string]string) func(*operation.Deployment, fleet) {
+		return func(_ *operation.Deployment, f fleet) { f[name].Set(fields) }
+	}
+	cases := []struct {
+		code, subject string
+		severity      operation.Severity
+		spoil         func(*operation.Deployment, fleet)
+	}{
+		{"pod-down", "cache-redis-2", operation.Critical, func(d *operation.Deployment, _ fleet) {
+			d.Instances[2].Pod = &operation.Pod{Phase: "Pending", Reason: "ImagePullBackOff"}
+		}},
+		{"pod-hanging", "cache-redis-2", operation.Critical, func(_ *operation.Deployment, f fleet) { f["cache-redis-2"].Hang = true }},
+		{"unreachable", "cache-redis-2", operation.Critical, func(_ *operation.Deployment, f fleet) {
+			f["cache-redis-2"].Err = operation.Errorf(operation.Failed, "connection refused")
+		}},
+		{"access-denied", "cache-redis-2", operation.Critical, func(_ *operation.Deployment, f fleet) {
+			f["cache-redis-2"].Err = operation.Errorf(operation.Denied, "WRONGPASS")
+		}},
+		{"pod-not-ready", "cache-redis-1", operation.Warning, func(d *operation.Deployment, _ fleet) { d.Instances[1].Pod.Ready = false }},
+		{"loading", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"loading": "1", "loading_loaded_perc": "12.5"})},
+		{"service-elsewhere", "cache-redis", operation.Critical, func(d *operation.Deployment, _ fleet) { d.Services[0].PodSelector = "cache-redis-1" }},
+		{"service-empty", "cache-redis", operation.Critical, func(d *operation.Deployment, _ fleet) { d.Services[0].Endpoints = nil }},
+		{"foreign-primary", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_host": "10.9.9.9"})},
+		{"chained-replica", "cache-redis-2", operation.Warning, set("cache-redis-2", map[string]string{"master_host": "10.0.0.11"})},
+		{"link-down", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_link_status": "down"})},
+		{"syncing", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"master_link_status": "down", "master_sync_in_progress": "1"})},
+		{"lag", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"master_last_io_seconds_ago": "11"})},
+		{"history-differs", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_replid": "bb"})},
+		{"no-volume", "cache-redis", operation.Warning, func(d *operation.Deployment, _ fleet) { d.Workload.Volume.Kind = operation.VolumeNone }},
+		{"no-persistence", "cache-redis-0", operation.Warning, func(_ *operation.Deployment, f fleet) { f["cache-redis-0"].Config["save"] = "" }},
+		{"save-failed", "cache-redis-0", operation.Critical, set("cache-redis-0", map[string]string{"rdb_last_bgsave_status": "err"})},
+		{"aof-write-failed", "cache-redis-0", operation.Critical, set("cache-redis-0", map[string]string{"aof_enabled": "1", "aof_last_write_status": "err"})},
+		{"aof-rewrite-failed", "cache-redis-0", operation.Warning, set("cache-redis-0", map[string]string{"aof_enabled": "1", "aof_last_bgrewrite_status": "err"})},
+		{"save-old", "cache-redis-0", operation.Warning, set("cache-redis-0", map[string]string{"rdb_changes_since_last_save": "7", "rdb_last_save_time": "1699000000"})},
+		{"memory-near-limit", "cache-redis-0", operation.Warning, set("cache-redis-0", map[string]string{"maxmemory": "1100000"})},
+		{"evictions", "cache-redis-0", operation.Notice, set("cache-redis-0", map[string]string{"evicted_keys": "3"})},
+		{"mixed-versions", "cache-redis", operation.Warning, set("cache-redis-2", map[string]string{"redis_version": "7.2.4"})},
+	}
+	for _, c := range cases {
+		t.Run(c.code, func(t *testing.T) {
+			d, f := scene()
+			c.spoil(d, f)
+			report := check(t, d, f)
+			require.Len(t, report.Findings, 1, "%+v", report.Findings)
+			got := report.Findings[0]
+			assert.Equal(t, c.code, got.Code)
+			assert.Equal(t, c.subject, got.Subject)
+			assert.Equal(t, c.severity, got.Severity)
+			assert.NotEmpty(t, got.Message)
+			assert.Equal(t, c.severity == operation.Notice, report.Healthy)
+		})
+	}
+}
+
+func TestLagInBytes(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-0"].Set(map[string]string{"master_repl_offset": fmt.Sprint(1000 + 17<<20)})
+	report := check(t, d, fleet)
+	require.Len(t, report.Findings, 2)
+	assert.Equal(t, "lag", report.Findings[0].Code)
+	assert.Equal(t, int64(17<<20), *report.Instances[1].LagBytes)
+}
+
+func TestEvictionThatGoesOnIsAWarning(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-0"].Set(map[string]string{"evicted_keys": "3", "maxmemory": "1100000"})
+	for _, f := range check(t, d, fleet).Findings {
+		assert.Equal(t, operation.Warning, f.Severity, f.Code)
+	}
+}
+
+// TestSplitBrain: ordinal 0 came back as a primary of its own after ordinal 1 was
+// promoted (chart-contract, hazard 2).
+func TestSplitBrain(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-1"] = operationtest.Primary("10.0.0.12")
+	fleet["cache-redis-2"].Set(map[string]string{"master_host": "10.0.0.11"})
+	report := check(t, d, fleet)
+	assert.Empty(t, report.Primary)
+	require.Len(t, report.Findings, 1)
+	f := report.Findings[0]
+	assert.Equal(t, "two-primaries", f.Code)
+	assert.Contains(t, f.Message, "cache-redis-0")
+	assert.Contains(t, f.Message, "cache-redis-1")
+}
+
+func TestPromotedReplicaIsNamed(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-0"] = operationtest.Replica("10.0.0.11")
+	fleet["cache-redis-1"] = operationtest.Primary("10.0.0.10", "10.0.0.12")
+	fleet["cache-redis-2"].Set(map[string]string{"master_host": "10.0.0.11"})
+	codes := map[string]operation.Severity{}
+	for _, f := range check(t, d, fleet).Findings {
+		codes[f.Code] = f.Severity
+	}
+	assert.Equal(t, map[string]operation.Severity{
+		"service-elsewhere": operation.Critical,
+		"primary-not-first": operation.Notice,
+	}, codes)
+}
+
+func TestStandalonePodsAreIndependent(t *testing.T) {
+	d := operationtest.Deployment(2)
+	d.Workload.ServiceName, d.Services = d.Name, nil
+	fleet := operationtest.Fleet{
+		"cache-redis-0": operationtest.Primary(),
+		"cache-redis-1": operationtest.Primary().Set(map[string]string{"master_replid": "cc"}),
+	}
+	report := check(t, d, fleet)
+	assert.True(t, report.Healthy, "%+v", report.Findings)
+	assert.Empty(t, report.Primary, "each is its own primary")
+}
+
+func TestNoPermissionAtAllIsAnErrorAndNotAReport(t *testing.T) {
+	d, fleet := scene()
+	for _, s := range fleet {
+		s.Err = operation.Errorf(operation.Denied, "may not create pods/portforward")
+	}
+	_, err := health.Check(context.Background(), fleet, d, time.Now(), health.DefaultOptions())
+	assert.Equal(t, operation.Denied, operation.KindOf(err))
+}

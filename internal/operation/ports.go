@@ -1,0 +1,84 @@
+package operation
+
+import (
+	"context"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/redis"
+)
+
+// Resolver turns what the user named into deployments.
+type Resolver interface {
+	// Resolve finds exactly one deployment. An *Error of kind Usage lists the
+	// candidates when there are several, or says what was looked for when there
+	// is none.
+	Resolve(ctx context.Context, t Target) (*Deployment, error)
+	// List finds every deployment that t admits, sorted by namespace and
+	// release. None is not an error.
+	List(ctx context.Context, t Target) ([]Deployment, error)
+}
+
+// Connector opens connections to the instances of a deployment. The caller
+// closes what it gets. Implementations share the underlying transport, so
+// connecting to one instance twice is cheap.
+type Connector interface {
+	Connect(ctx context.Context, d *Deployment, i Instance) (Server, error)
+}
+
+// Server is a connection to one Redis instance. Its methods are safe for
+// concurrent use, honour their context, and return an *Error of kind Denied
+// when the server refuses the credentials or the command's ACL, TimedOut when
+// it does not answer in time, and Failed otherwise.
+type Server interface {
+	// Info runs INFO with the given sections (none: the default ones).
+	Info(ctx context.Context, sections ...string) (redis.Info, error)
+	// ConfigGet runs CONFIG GET under whatever name the deployment gives it.
+	// An error matching ErrNoCommand says that CONFIG is disabled.
+	ConfigGet(ctx context.Context, pattern string) (map[string]string, error)
+	// Do runs any command, translated to the name the deployment gives it, and
+	// returns the reply as go-redis decodes it: string, int64, []any, nil.
+	Do(ctx context.Context, args ...any) (any, error)
+	// Ping returns the round-trip time of one PING.
+	Ping(ctx context.Context) (time.Duration, error)
+	Close() error
+}
+
+// Reporter receives the narration of an operation. It is for people: results
+// are returned, never reported. Methods are safe for concurrent use and never
+// block for long.
+type Reporter interface {
+	// Step says that a phase begins, in the present participle:
+	// "taking a snapshot from redis-1".
+	Step(format string, args ...any)
+	// Note adds a detail to the current step.
+	Note(format string, args ...any)
+	// Warn says that something is not as it should be, and the operation goes on.
+	Warn(format string, args ...any)
+	// Progress updates the current step's progress. It may be called often.
+	Progress(p Progress)
+}
+
+// Progress is how far a transfer or a scan has come.
+type Progress struct {
+	// Done and Total count Unit. Total 0 means unknown.
+	Done, Total int64
+	// Unit is "bytes" or "keys".
+	Unit string
+	// Detail is shown behind the numbers, for example "server is forking".
+	Detail string
+}
+
+// DiscardReporter is a Reporter that says nothing.
+type DiscardReporter struct{}
+
+// Step implements Reporter.
+func (DiscardReporter) Step(string, ...any) {}
+
+// Note implements Reporter.
+func (DiscardReporter) Note(string, ...any) {}
+
+// Warn implements Reporter.
+func (DiscardReporter) Warn(string, ...any) {}
+
+// Progress implements Reporter.
+func (DiscardReporter) Progress(Progress) {}

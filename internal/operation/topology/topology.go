@@ -1,0 +1,266 @@
+// Package topology observes a deployment: it asks every instance at once who it
+// is, whom it follows and how far it has come, and answers the questions that
+// other operations rest on: which instance is the primary, who follows whom,
+// how far behind each replica is.
+//
+// Roles are always the servers' own answer. A pod's name or ordinal says nothing
+// about its role, because a promotion changes the one without the other.
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/redis"
+)
+
+// Topology is what was observed at one moment. It is immutable.
+type Topology struct {
+	Deployment *operation.Deployment
+	// Members are the deployment's instances, in its order.
+	Members []Member
+}
+
+// Member is one instance and its answer.
+type Member struct {
+	operation.Instance
+	// Err says why the instance could not be asked. The fields below are zero
+	// when it is set.
+	Err error
+	// Latency is how long INFO took over a warm connection.
+	Latency time.Duration
+	// Info is the reply to INFO (default sections).
+	Info        redis.Info
+	Replication redis.Replication
+	Version     redis.Version
+	// SavePoints is set when the server saves an RDB by itself, also on SIGTERM.
+	SavePoints bool
+	// Follows names the instance that a replica follows. Empty for a primary,
+	// and for a replica of a server outside the deployment.
+	Follows string
+	// Behind is how many bytes of the primary's history the replica has not
+	// applied. -1 when it cannot be told: the primary did not answer or their
+	// histories differ.
+	Behind int64
+	// Silence is the time since the replica last heard from or acknowledged to
+	// its primary, whichever is longer.
+	Silence time.Duration
+}
+
+// Observe asks every instance of d in parallel, each for at most timeout. An
+// instance that does not answer is a Member with Err set; Observe itself does
+// not fail.
+func Observe(ctx context.Context, connector operation.Connector, d *operation.Deployment, timeout time.Duration) Topology {
+	t := Topology{Deployment: d, Members: make([]Member, len(d.Instances))}
+	answers := inspect.Each(ctx, connector, d, timeout, func(ctx context.Context, s operation.Server) (Member, error) {
+		return ask(ctx, s, d)
+	})
+	for i, a := range answers {
+		m := a.Value
+		m.Instance, m.Err, m.Behind = d.Instances[i], a.Err, -1
+		t.Members[i] = m
+	}
+	t.link()
+	return t
+}
+
+func ask(ctx context.Context, server operation.Server, d *operation.Deployment) (Member, error) {
+	// The first command also opens the connection, which Latency must not count.
+	if _, err := server.Ping(ctx); err != nil && !errors.Is(err, operation.ErrLoading) {
+		return Member{}, err
+	}
+	begin := time.Now()
+	info, err := server.Info(ctx)
+	if err != nil {
+		return Member{}, err
+	}
+	m := Member{Latency: time.Since(begin), Info: info}
+	if m.Replication, err = info.Replication(); err != nil {
+		return Member{}, err
+	}
+	if m.Version, err = info.Version(); err != nil {
+		return Member{}, err
+	}
+	m.SavePoints = savePoints(ctx, server, d)
+	return m, nil
+}
+
+// savePoints asks whether the server saves by itself. Where CONFIG is disabled
+// or refused, the chart's own file is the best that can be known.
+func savePoints(ctx context.Context, server operation.Server, d *operation.Deployment) bool {
+	values, err := server.ConfigGet(ctx, "save")
+	if err != nil {
+		return d.Config.HasSavePoints()
+	}
+	return values["save"] != ""
+}
+
+// IsDown reports whether the member's container does not run.
+func (m *Member) IsDown() bool { return errors.Is(m.Err, operation.ErrDown) }
+
+// Upstream names what a replica follows: the instance, or the address of a
+// server outside the deployment. Empty for a primary.
+func (m *Member) Upstream() string {
+	if m.Follows != "" || m.Replication.Upstream == nil {
+		return m.Follows
+	}
+	return m.Replication.Upstream.Address()
+}
+
+// Link is the state of a replica's link: "up", "syncing" or "down". Empty for a
+// primary.
+func (m *Member) Link() string {
+	up := m.Replication.Upstream
+	switch {
+	case up == nil:
+		return ""
+	case up.SyncInProgress:
+		return "syncing"
+	case up.LinkUp:
+		return "up"
+	default:
+		return "down"
+	}
+}
+
+// link fills in who follows whom and how far behind each replica is.
+func (t *Topology) link() {
+	for i := range t.Members {
+		m := &t.Members[i]
+		up := m.Replication.Upstream
+		if up == nil {
+			continue
+		}
+		m.Silence = up.LastIO
+		primary := t.at(up.Host, up.Port)
+		if primary == nil {
+			continue
+		}
+		m.Follows = primary.Name
+		if primary.Err != nil || primary.Replication.ID != m.Replication.ID {
+			continue
+		}
+		// The replica may have been asked later than its primary, and be ahead
+		// of that answer.
+		m.Behind = max(0, primary.Replication.Offset-m.Replication.Offset)
+		for _, f := range primary.Replication.Replicas {
+			if f.Host == m.Host && f.Port == m.Port {
+				m.Silence = max(m.Silence, f.Lag)
+			}
+		}
+	}
+}
+
+// at finds the member that listens on host and port. A host is an IP address or,
+// as the chart configures it, the pod's DNS name.
+func (t *Topology) at(host string, port int) *Member {
+	label, _, _ := strings.Cut(host, ".")
+	for i := range t.Members {
+		m := &t.Members[i]
+		if m.Port == port && (m.Host == host || m.Pod != nil && m.Name == label && !isIPv4(host)) {
+			return m
+		}
+	}
+	return nil
+}
+
+func isIPv4(host string) bool { return strings.Trim(host, "0123456789.") == "" }
+
+// Member returns the member with the given name, or nil.
+func (t *Topology) Member(name string) *Member {
+	for i := range t.Members {
+		if t.Members[i].Name == name {
+			return &t.Members[i]
+		}
+	}
+	return nil
+}
+
+// Primaries returns the members that answered that they are primaries.
+func (t *Topology) Primaries() []*Member {
+	var primaries []*Member
+	for i := range t.Members {
+		if m := &t.Members[i]; m.Err == nil && m.Replication.Role == redis.RolePrimary {
+			primaries = append(primaries, m)
+		}
+	}
+	return primaries
+}
+
+// ErrNoPrimary matches the error of Primary when no instance says that it is one.
+var ErrNoPrimary = errors.New("no instance says that it is the primary")
+
+// ErrManyPrimaries matches the error of Primary when several do.
+var ErrManyPrimaries = errors.New("several instances say that they are primaries")
+
+// Primary returns the one primary. The error, which names every candidate or
+// every instance that did not answer, matches ErrNoPrimary or ErrManyPrimaries.
+func (t *Topology) Primary() (*Member, error) {
+	primaries := t.Primaries()
+	switch len(primaries) {
+	case 1:
+		return primaries[0], nil
+	case 0:
+		var silent []string
+		for _, m := range t.Members {
+			if m.Err != nil {
+				silent = append(silent, m.Name)
+			}
+		}
+		if len(silent) > 0 {
+			return nil, fmt.Errorf("%w (no answer from %s)", ErrNoPrimary, strings.Join(silent, ", "))
+		}
+		return nil, ErrNoPrimary
+	default:
+		names := make([]string, len(primaries))
+		for i, p := range primaries {
+			names[i] = p.Name
+		}
+		return nil, fmt.Errorf("%w: %s", ErrManyPrimaries, strings.Join(names, ", "))
+	}
+}
+
+// Independent reports whether the members are servers of their own that are not
+// meant to follow each other: several pods of the chart's standalone mode, or
+// addresses without a replica and without a common history.
+func (t *Topology) Independent() bool {
+	if t.Deployment.ReplicaMode() {
+		return false
+	}
+	history := make(map[string]bool)
+	for _, m := range t.Members {
+		if m.Err != nil {
+			continue
+		}
+		if m.Replication.Role == redis.RoleReplica {
+			return false
+		}
+		for _, id := range []string{m.Replication.ID, m.Replication.SecondID} {
+			if id != "" && history[id] {
+				return false
+			}
+		}
+		history[m.Replication.ID] = true
+		history[m.Replication.SecondID] = true
+	}
+	return true
+}
+
+// Denied returns the error of the members that could not be asked because of
+// missing permissions or credentials, when that holds for every one of them:
+// then there is nothing to report but the error.
+func (t *Topology) Denied() error {
+	var denied error
+	for _, m := range t.Members {
+		if m.Err == nil || operation.KindOf(m.Err) != operation.Denied {
+			return nil
+		}
+		denied = m.Err
+	}
+	return denied
+}
