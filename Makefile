@@ -1,0 +1,95 @@
+# redisctl. `make demo` shows the main job on a real cluster on this machine,
+# `make test` passes every test; both install what they need.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Everything that is built or prepared outside this checkout lives in one folder.
+export REDISCTL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/redisctl
+BIN     := $(REDISCTL_CACHE)/bin
+CLUSTER := $(BIN)/cluster
+
+GOLANGCI_LINT_VERSION := v2.15.0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+STAMP   := github.com/redisctl/redisctl/internal/cli
+LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build bin/redisctl
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/redisctl ./cmd/redisctl
+
+.PHONY: demo
+demo: build cluster-up ## Show the main job on a real cluster: install, health, backup, verify
+	$(CLUSTER) demo bin/redisctl
+
+.PHONY: test
+test: lint generate-check test-unit test-servers test-e2e ## Everything that CI runs
+
+.PHONY: test-unit
+test-unit: ## Tests that need nothing but Go
+	go test -short ./...
+	cd internal/testkit/cluster && go test ./...
+
+.PHONY: test-servers
+test-servers: servers ## Tests against real Redis and Valkey servers of every version
+	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube)
+
+.PHONY: test-e2e
+test-e2e: cluster-up ## Tests on the real cluster
+	go test -count=1 -timeout 40m ./internal/kube/... ./internal/e2e/...
+
+.PHONY: fuzz
+FUZZTIME ?= 1m
+fuzz: ## Fuzz the parsers, FUZZTIME each
+	@for package in $$(grep -rl --include=*_test.go '^func Fuzz' internal | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$package/*_test.go | cut -c6-); do \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; done; done
+
+.PHONY: bench
+bench: servers ## Benchmarks
+	go test -run '^$$' -bench . -benchmem ./internal/rdb/... ./internal/redisconn/... ./internal/snapshot/...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Style and import rules
+	$< run ./...
+
+$(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+.PHONY: generate
+generate: ## Write docs/reference, man pages and completions/ from the command tree
+	go run ./cmd/gendocs
+
+.PHONY: generate-check
+generate-check: ## Fail when the generated files are not those of the command tree
+	go run ./cmd/gendocs -check
+
+# --- the local cluster and the real servers (docs/cluster.md) -----------------------
+
+.PHONY: $(CLUSTER)
+$(CLUSTER):
+	@mkdir -p $(BIN)
+	cd internal/testkit/cluster && go build -o $(CLUSTER) .
+
+.PHONY: servers
+servers: $(CLUSTER) ## Prepare real redis-servers of every version
+	$(CLUSTER) servers
+
+.PHONY: cluster-up
+cluster-up: $(CLUSTER) ## Start a real one-node Kubernetes on this machine
+	$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: $(CLUSTER) ## Stop it; leaves no process, mount, interface or rule
+	$(CLUSTER) down
+
+.PHONY: cluster-status
+cluster-status: $(CLUSTER) ## Say whether it is up and healthy
+	$(CLUSTER) status

@@ -1,0 +1,116 @@
+package render
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/lipgloss"
+)
+
+// Column heads a column of a Table.
+type Column struct {
+	Title string
+	// Right aligns numbers.
+	Right bool
+	// Wide columns appear only with -o wide.
+	Wide bool
+}
+
+// Table is a Block of rows. Where the terminal is too narrow for a row, each row
+// becomes a record of "title: cell" lines instead.
+type Table struct {
+	Columns []Column
+	Rows    [][]Cell
+	// Empty is printed when there are no rows.
+	Empty string
+}
+
+const columnGap = 3
+
+func (t Table) draw(p painter) string {
+	if len(t.Rows) == 0 {
+		return t.Empty
+	}
+	shown := t.shown(p.wide)
+	widths := make([]int, len(shown))
+	total := -columnGap
+	for i, c := range shown {
+		widths[i] = lipgloss.Width(t.Columns[c].Title)
+		for _, row := range t.Rows {
+			widths[i] = max(widths[i], lipgloss.Width(row[c].Text))
+		}
+		total += widths[i] + columnGap
+	}
+	if p.width > 0 && total > p.width {
+		return t.records(p, shown)
+	}
+	header := make([]Cell, len(t.Columns))
+	for i, c := range t.Columns {
+		header[i] = Cell{Text: c.Title, Style: Dim}
+	}
+	lines := make([]string, 0, len(t.Rows)+1)
+	for _, row := range append([][]Cell{header}, t.Rows...) {
+		var line strings.Builder
+		for i, c := range shown {
+			if i > 0 {
+				line.WriteString(strings.Repeat(" ", columnGap))
+			}
+			padding := strings.Repeat(" ", widths[i]-lipgloss.Width(row[c].Text))
+			if t.Columns[c].Right {
+				line.WriteString(padding + p.paint(row[c]))
+			} else {
+				line.WriteString(p.paint(row[c]) + padding)
+			}
+		}
+		lines = append(lines, line.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// shown returns the indexes of the columns to show.
+func (t Table) shown(wide bool) []int {
+	var shown []int
+	for i, c := range t.Columns {
+		if wide || !c.Wide {
+			shown = append(shown, i)
+		}
+	}
+	return shown
+}
+
+func (t Table) records(p painter, shown []int) string {
+	records := make([]string, len(t.Rows))
+	for r, row := range t.Rows {
+		fields := make(Fields, 0, len(shown))
+		for _, c := range shown {
+			if row[c].Text != "" {
+				fields = append(fields, Field{Label: t.Columns[c].Title, Value: row[c]})
+			}
+		}
+		records[r] = fields.draw(p)
+	}
+	return strings.Join(records, "\n\n")
+}
+
+// Fields is a Block of "label  value" lines.
+type Fields []Field
+
+// Field is one line of Fields.
+type Field struct {
+	Label string
+	Value Cell
+}
+
+func (f Fields) draw(p painter) string {
+	width := 0
+	for _, field := range f {
+		width = max(width, lipgloss.Width(field.Label))
+	}
+	lines := make([]string, len(f))
+	for i, field := range f {
+		label := p.paint(Cell{Text: field.Label, Style: Dim}) +
+			strings.Repeat(" ", width-lipgloss.Width(field.Label)+2)
+		value := Cell{Text: p.wrap(field.Value.Text, p.width-width-2), Style: field.Value.Style}
+		lines[i] = lipgloss.JoinHorizontal(lipgloss.Top, label, p.paint(value))
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,63 @@
+package render
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/lipgloss/tree"
+)
+
+// Tree is a Block of a node and what hangs below it.
+type Tree struct {
+	// Label is the node's text: cells separated by a space.
+	Label    []Cell
+	Children []Tree
+}
+
+func (t Tree) draw(p painter) string {
+	return strings.TrimRight(t.build(p).String(), "\n")
+}
+
+func (t Tree) build(p painter) *tree.Tree {
+	node := tree.Root(p.line(t.Label)).
+		EnumeratorStyle(p.style(Dim).PaddingRight(1))
+	for _, child := range t.Children {
+		if len(child.Children) == 0 {
+			node.Child(p.line(child.Label))
+		} else {
+			node.Child(child.build(p))
+		}
+	}
+	return node
+}
+
+// line joins cells with spaces.
+func (p painter) line(cells []Cell) string {
+	parts := make([]string, 0, len(cells))
+	for _, c := range cells {
+		if c.Text != "" {
+			parts = append(parts, p.paint(c))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// List is a Block of entries, each with a mark, a line and details below it.
+type List []Entry
+
+// Entry is one item of a List.
+type Entry struct {
+	Mark    Cell
+	Line    []Cell
+	Details []string
+}
+
+func (l List) draw(p painter) string {
+	var lines []string
+	for _, e := range l {
+		lines = append(lines, p.paint(e.Mark)+" "+p.wrap(p.line(e.Line), p.width-2))
+		for _, d := range e.Details {
+			lines = append(lines, "  "+p.paint(Cell{Text: d, Style: Dim}))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
