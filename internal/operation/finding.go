@@ -1,5 +1,11 @@
 package operation
 
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
 // Severity says how much a Finding matters.
 type Severity string
 
@@ -62,4 +68,25 @@ func (p Plan) Blockers() []Finding {
 		}
 	}
 	return blockers
+}
+
+// Refusal returns an *Error of kind Refused that lists every blocker with its
+// override, or nil when nothing blocks the plan.
+func (p Plan) Refusal() error {
+	blockers := p.Blockers()
+	if len(blockers) == 0 {
+		return nil
+	}
+	lines := make([]string, len(blockers))
+	for i, f := range blockers {
+		lines[i] = fmt.Sprintf("%s: %s [%s]", f.Subject, f.Message, f.Code)
+		if f.Override != "" {
+			lines[i] += "; override with " + f.Override
+		}
+	}
+	return &Error{
+		Kind: Refused, Object: p.Object, Phase: p.Operation,
+		Err:       errors.New(strings.Join(lines, "\n  ")),
+		Unchanged: "nothing was changed",
+	}
 }

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/redis"
@@ -41,6 +42,21 @@ type Server interface {
 	// Ping returns the round-trip time of one PING.
 	Ping(ctx context.Context) (time.Duration, error)
 	Close() error
+}
+
+// Locker keeps two operators from changing one deployment at the same time.
+type Locker interface {
+	// Lock takes the deployment's lock until release is called. The returned
+	// context ends with cause ErrLeaseLost when the lock is lost, and with ctx. An
+	// *Error of kind Locked names the holder.
+	Lock(ctx context.Context, d *Deployment) (locked context.Context, release func(), err error)
+}
+
+// File is a file of an instance that is being read.
+type File interface {
+	io.ReadCloser
+	// Size in bytes, announced before the contents.
+	Size() int64
 }
 
 // Reporter receives the narration of an operation. It is for people: results

@@ -55,7 +55,7 @@ type Upstream struct {
 	Port int
 	// LinkUp is master_link_status.
 	LinkUp bool
-	// LinkDownFor is 0 while the link is up.
+	// LinkDownFor is 0 while the link is up, and negative when it never was.
 	LinkDownFor time.Duration
 	// LastIO is the time since the last byte from the primary; -1 s when never.
 	LastIO time.Duration

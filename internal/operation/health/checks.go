@@ -164,6 +164,9 @@ func checkReplicas(t *topology.Topology, o Options) []operation.Finding {
 		case !up.LinkUp:
 			f.Code, f.Severity = "link-down", operation.Critical
 			f.Message = fmt.Sprintf("the link to %s is down since %s; the replica's data grows old", m.Upstream(), up.LinkDownFor)
+			if up.LinkDownFor < 0 {
+				f.Message = fmt.Sprintf("the link to %s has not been up since the replica's start", m.Upstream())
+			}
 			f.Hint = "look for the reason in the replica's log (network policy, password, primary gone)"
 		case m.Behind > o.MaxLagBytes:
 			f.Code = "lag"

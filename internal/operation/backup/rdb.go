@@ -1,0 +1,348 @@
+// Package backup keeps the data of a deployment: it picks the instance to take a
+// snapshot from, takes it, and has it verified on its way to the storage.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/topology"
+	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/storage"
+)
+
+// Method is how a snapshot is taken.
+type Method string
+
+// The methods of `backup rdb`.
+const (
+	// MethodStream takes the snapshot over the replication protocol, as a replica
+	// would.
+	MethodStream Method = "stream"
+	// MethodBgsave runs BGSAVE and copies the file.
+	MethodBgsave Method = "bgsave"
+)
+
+// Methods lists the methods, the default one first.
+func Methods() []string { return []string{string(MethodStream), string(MethodBgsave)} }
+
+// Options are the user's choices for one backup.
+type Options struct {
+	Method Method
+	// Instance is the source that the user chose; empty to choose the best.
+	Instance string
+	// AllowStale accepts a replica without a link to its primary.
+	AllowStale bool
+	// IgnoreSpace accepts too little free space.
+	IgnoreSpace bool
+	// DiskBased makes MethodStream ask for a disk-based transfer.
+	DiskBased bool
+	// Timeout bounds each answer of a server, Stall the silence in a transfer.
+	Timeout, Stall time.Duration
+}
+
+// RDB takes RDB snapshots. All fields are required.
+type RDB struct {
+	Connector operation.Connector
+	Streamer  Streamer
+	Saver     Saver
+	Files     Files
+	Locker    operation.Locker
+	Store     storage.Store
+	Reporter  operation.Reporter
+	Now       func() time.Time
+	// Version of redisctl, for the manifest.
+	Version string
+}
+
+// Plan is what `backup rdb` is going to do.
+type Plan struct {
+	operation.Plan
+	// Source names the chosen instance.
+	Source string `json:"source"`
+	// Method is how the snapshot will be taken.
+	Method Method `json:"method"`
+	// Destination is the folder that the snapshot will be stored in.
+	Destination string `json:"destination"`
+
+	deployment *operation.Deployment
+	source     topology.Member
+	options    Options
+	dir        string
+}
+
+// Folder returns the folder of a store that holds the snapshots of an instance of
+// d: one for each release, one for each plain address.
+func Folder(d *operation.Deployment, instance string) (string, error) {
+	if d.Namespace == "" {
+		return snapshot.AddressDir(instance)
+	}
+	return snapshot.ReleaseDir(d.Namespace, d.Release)
+}
+
+// Plan observes d and chooses how to take the snapshot. It only reads.
+func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {
+	t := topology.Observe(ctx, b.Connector, d, o.Timeout)
+	if err := t.Denied(); err != nil {
+		return nil, err
+	}
+	source, findings, err := chooseSource(&t, o)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := Folder(d, source.Name)
+	if err != nil {
+		return nil, &operation.Error{Kind: operation.Usage, Object: d.String(), Phase: "naming the backup's folder", Err: err}
+	}
+	p := &Plan{
+		Plan:        operation.Plan{Operation: "backup rdb", Object: d.String(), Findings: findings},
+		Source:      source.Name,
+		Method:      o.Method,
+		Destination: b.Store.Location(dir),
+		deployment:  d, source: *source, options: o, dir: dir,
+	}
+	estimate := source.Info.Memory().Used // an RDB is hardly ever larger than the data in memory
+	p.Findings = append(p.Findings, b.checkStore(ctx, estimate, o)...)
+	var steps []operation.Step
+	switch o.Method {
+	case MethodBgsave:
+		found, err := b.checkSave(ctx, d, source, estimate, o)
+		if err != nil {
+			return nil, err
+		}
+		p.Findings = append(p.Findings, found...)
+		steps = []operation.Step{
+			{Action: "take the release's lock", Subject: d.String(), Mutates: true},
+			{Action: "BGSAVE and wait until it has succeeded", Subject: source.Name, Mutates: true},
+			{Action: "copy the file, with its length and SHA-256 in-band", Subject: source.Name},
+		}
+	default:
+		p.Findings = append(p.Findings, b.checkStream(ctx, d, source, o)...)
+		steps = []operation.Step{{Action: "take a snapshot over the replication protocol", Subject: source.Name}}
+	}
+	p.Steps = append(steps,
+		operation.Step{Action: "verify structure and CRC64 while storing, then publish file and manifest", Subject: p.Destination})
+	return p, nil
+}
+
+// checkStore looks at the free space where the snapshot will be stored.
+func (b RDB) checkStore(ctx context.Context, estimate int64, o Options) []operation.Finding {
+	free, known := b.Store.Free(ctx)
+	if !known || free >= estimate {
+		return nil
+	}
+	return []operation.Finding{{
+		Code: "low-space", Severity: operation.Critical, Subject: b.Store.Location(""),
+		Message:  fmt.Sprintf("%s free, the snapshot may need up to %s", operation.Bytes(free), operation.Bytes(estimate)),
+		Override: "--ignore-space", Overridden: o.IgnoreSpace,
+	}}
+}
+
+// checkStream finds out what the server will do for a snapshot over the
+// replication protocol. It offers the diskless form unless told otherwise; the
+// server uses it when repl-diskless-sync is on.
+func (b RDB) checkStream(ctx context.Context, d *operation.Deployment, source *topology.Member, o Options) []operation.Finding {
+	config := b.config(ctx, d, source, "repl-diskless-sync*")
+	diskless, known := config["repl-diskless-sync"]
+	if o.DiskBased || known && diskless == "no" {
+		return []operation.Finding{{
+			Code: "disk-based", Severity: operation.Notice, Subject: source.Name,
+			Message: "the server writes the snapshot to its own disk first; were that disk to fill up, it would refuse writes",
+			Hint:    "the diskless form needs repl-diskless-sync yes",
+		}}
+	}
+	delay, err := strconv.Atoi(config["repl-diskless-sync-delay"])
+	if err != nil || delay == 0 {
+		return nil
+	}
+	return []operation.Finding{{
+		Code: "diskless-delay", Severity: operation.Notice, Subject: source.Name,
+		Message: fmt.Sprintf("the server waits %d s for more replicas before it starts (repl-diskless-sync-delay)", delay),
+		Hint:    "--transfer disk avoids the wait where the server's disk has room",
+	}}
+}
+
+// checkSave makes sure that BGSAVE finds room: on a full disk it fails, and the
+// server then refuses all writes.
+func (b RDB) checkSave(ctx context.Context, d *operation.Deployment, source *topology.Member, estimate int64, o Options) ([]operation.Finding, error) {
+	if d.Workload == nil {
+		return nil, &operation.Error{
+			Kind: operation.Usage, Object: d.String(), Phase: "backup rdb --method bgsave",
+			Err:  errors.New("the file that BGSAVE writes cannot be read from a plain address"),
+			Next: "use --method stream",
+		}
+	}
+	dir := b.config(ctx, d, source, "dir")["dir"]
+	if dir == "" {
+		dir = d.Workload.Volume.MountPath
+	}
+	f := operation.Finding{
+		Code: "no-space-for-save", Severity: operation.Critical, Subject: source.Name,
+		Override: "--ignore-space", Overridden: o.IgnoreSpace,
+		Hint: "a failed BGSAVE makes the server refuse writes; --method stream needs no space there",
+	}
+	free, err := b.Files.FreeSpace(ctx, d, source.Instance, dir)
+	switch {
+	case operation.KindOf(err) == operation.Denied && err != nil:
+		return nil, err
+	case err != nil:
+		f.Message = fmt.Sprintf("the free space of %s is not known: %v", dir, err)
+	case free < estimate:
+		f.Message = fmt.Sprintf("%s has %s free, BGSAVE may need up to %s", dir, operation.Bytes(free), operation.Bytes(estimate))
+	default:
+		return nil, nil
+	}
+	return []operation.Finding{f}, nil
+}
+
+// config asks the source for settings; none when CONFIG is disabled.
+func (b RDB) config(ctx context.Context, d *operation.Deployment, source *topology.Member, pattern string) map[string]string {
+	server, err := b.Connector.Connect(ctx, d, source.Instance)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = server.Close() }() // the answer is here; closing can only fail to say goodbye
+	values, err := server.ConfigGet(ctx, pattern)
+	if err != nil {
+		return nil
+	}
+	return values
+}
+
+// Apply takes the snapshot. On failure nothing stands under a final name.
+func (b RDB) Apply(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
+	if err := p.Refusal(); err != nil {
+		return nil, err
+	}
+	if err := b.recheck(ctx, p); err != nil {
+		return nil, err
+	}
+	if p.Method == MethodBgsave {
+		return b.applyBgsave(ctx, p)
+	}
+	return b.applyStream(ctx, p)
+}
+
+// recheck makes sure that the source is still the server that the plan is about.
+func (b RDB) recheck(ctx context.Context, p *Plan) error {
+	server, err := b.Connector.Connect(ctx, p.deployment, p.source.Instance)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close() }() // the answer is here; closing can only fail to say goodbye
+	info, err := server.Info(ctx, "server")
+	if err != nil {
+		return err
+	}
+	if before, now := p.source.Info.Get("run_id"), info.Get("run_id"); before != now {
+		return &operation.Error{
+			Kind: operation.Refused, Object: p.Object, Phase: "re-checking the plan",
+			Err:       fmt.Errorf("%s restarted since the plan was made", p.Source),
+			Unchanged: "nothing was changed", Next: "run the command again",
+		}
+	}
+	return nil
+}
+
+func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
+	b.Reporter.Step("taking a snapshot from %s (%s) over the replication protocol", p.Source, p.source.Replication.Role)
+	begin := b.Now()
+	stream, err := b.Streamer.Snapshot(ctx, p.deployment, p.source.Instance, StreamOptions{
+		DiskBased: p.options.DiskBased,
+		Stall:     p.options.Stall,
+		State:     func(state string) { b.Reporter.Note("%s", state) },
+	})
+	if err != nil {
+		return nil, p.failed("waiting for the snapshot", err)
+	}
+	defer func() { _ = stream.Close() }() // Read has told whether all data is here
+	o := stream.Origin()
+	source := p.describe()
+	source.ReplicationID, source.ReplicationOffset, source.Transfer = o.ReplicationID, o.Offset, o.Form
+	return b.store(ctx, p, begin, source, stream, o.Size)
+}
+
+func (b RDB) applyBgsave(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
+	locked, release, err := b.Locker.Lock(ctx, p.deployment)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	b.Reporter.Step("BGSAVE on %s (%s)", p.Source, p.source.Replication.Role)
+	begin := b.Now()
+	saved, err := b.Saver.Save(locked, p.deployment, p.source.Instance, b.Reporter)
+	if err != nil {
+		return nil, p.failed("BGSAVE", err)
+	}
+	b.Reporter.Step("copying %s from %s", saved.Path, p.Source)
+	file, err := b.Files.ReadFile(locked, p.deployment, p.source.Instance, path.Clean(saved.Path), p.options.Stall)
+	if err != nil {
+		return nil, p.failed("copying "+saved.Path, err)
+	}
+	defer func() { _ = file.Close() }() // Read has told whether all data is here
+	source := p.describe()
+	source.Transfer = "file"
+	return b.store(locked, p, begin, source, file, file.Size())
+}
+
+// store verifies and stores what data yields.
+func (b RDB) store(
+	ctx context.Context, p *Plan, begin time.Time, source snapshot.Source, data io.Reader, size int64,
+) (*snapshot.Manifest, error) {
+	waited := b.Now().Sub(begin)
+	m, err := snapshot.Create(ctx, b.Store, p.dir, data, snapshot.CreateOptions{
+		Version: b.Version,
+		Source:  source,
+		Now:     b.Now,
+		Complete: func(m *snapshot.Manifest) error {
+			m.Durations.Wait += waited.Seconds()
+			return nil
+		},
+		Progress: func(bytes int64) {
+			b.Reporter.Progress(operation.Progress{Done: bytes, Total: size, Unit: "bytes"})
+		},
+	})
+	if err != nil {
+		return nil, p.failed("receiving the snapshot", err)
+	}
+	return m, nil
+}
+
+// describe says what the plan knows of the source.
+func (p *Plan) describe() snapshot.Source {
+	return snapshot.Source{
+		Namespace: p.deployment.Namespace,
+		Release:   p.deployment.Release,
+		Instance:  p.Source,
+		Address:   net.JoinHostPort(p.source.Host, strconv.Itoa(p.source.Port)),
+		Role:      string(p.source.Replication.Role),
+		Product:   p.source.Version.Product,
+		Version:   p.source.Version.Number(),
+		RunID:     p.source.Info.Get("run_id"),
+		Method:    string(p.Method),
+	}
+}
+
+// failed adds to an error what an operator needs to know next.
+func (p *Plan) failed(phase string, err error) error {
+	const unchanged = "no backup was stored; older ones are untouched"
+	var e *operation.Error
+	if errors.As(err, &e) {
+		kept := *e
+		kept.Unchanged = unchanged
+		return &kept
+	}
+	return &operation.Error{
+		Kind: operation.KindOf(err), Object: p.Object, Phase: phase, Err: err, Unchanged: unchanged,
+	}
+}
+
+// DataName returns the name in the store of the file that Apply stored.
+func (p *Plan) DataName(m *snapshot.Manifest) string { return path.Join(p.dir, m.RDB().Name) }

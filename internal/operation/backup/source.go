@@ -1,0 +1,121 @@
+package backup
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/topology"
+	"github.com/redisctl/redisctl/internal/redis"
+)
+
+// chooseSource picks the instance to take the snapshot from: the connected
+// replica that lags least, because a snapshot makes the server fork; the primary
+// when there is none. The findings say why, and what speaks against it.
+//
+// Without any usable instance the error is the instance's own one when there is
+// a single one to blame, so that a hanging server ends as a time-out and not as a
+// refusal.
+func chooseSource(t *topology.Topology, o Options) (*topology.Member, []operation.Finding, error) {
+	if o.Instance != "" {
+		return namedSource(t, o)
+	}
+	if t.Independent() && len(t.Members) > 1 {
+		return nil, nil, operation.Errorf(operation.Usage,
+			"%s has several independent servers; choose one with --pod or --address: %s", t.Deployment, names(t))
+	}
+	replicas := usableReplicas(t)
+	primary, err := t.Primary()
+	switch {
+	case len(t.Primaries()) > 1:
+		return nil, nil, &operation.Error{
+			Kind: operation.Refused, Object: t.Deployment.String(), Phase: "choosing the source", Err: err,
+			Unchanged: "nothing was changed", Next: "compare them with redisctl replication info, then choose one with --pod",
+		}
+	case len(replicas) > 0:
+		return replicas[0], nil, nil
+	case err == nil && !primary.Info.Persistence().Loading:
+		return primary, []operation.Finding{{
+			Code: "source-is-primary", Severity: operation.Notice, Subject: primary.Name,
+			Message: "no connected replica: the snapshot is taken from the primary, which forks for it",
+		}}, nil
+	default:
+		return nil, nil, noSource(t)
+	}
+}
+
+// usableReplicas returns the replicas with a sound copy of the primary's data,
+// the closest first.
+func usableReplicas(t *topology.Topology) []*topology.Member {
+	var usable []*topology.Member
+	for i := range t.Members {
+		m := &t.Members[i]
+		if m.Err == nil && m.Link() == "up" && m.Behind >= 0 && !m.Info.Persistence().Loading {
+			usable = append(usable, m)
+		}
+	}
+	slices.SortStableFunc(usable, func(a, b *topology.Member) int {
+		return cmp.Or(cmp.Compare(a.Behind, b.Behind), cmp.Compare(a.Silence, b.Silence))
+	})
+	return usable
+}
+
+// namedSource checks the instance that the user chose.
+func namedSource(t *topology.Topology, o Options) (*topology.Member, []operation.Finding, error) {
+	m := t.Member(o.Instance)
+	if m == nil {
+		return nil, nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.Instance, names(t))
+	}
+	if m.Err != nil {
+		return nil, nil, m.Err
+	}
+	if m.Replication.Role == redis.RoleReplica && m.Link() != "up" {
+		return m, []operation.Finding{{
+			Code: "source-is-stale", Severity: operation.Critical, Subject: m.Name,
+			Message:    fmt.Sprintf("its link to %s is %s: the data is as old as the link's last byte", m.Upstream(), m.Link()),
+			Override:   "--allow-stale",
+			Overridden: o.AllowStale,
+		}}, nil
+	}
+	return m, nil, nil
+}
+
+func noSource(t *topology.Topology) error {
+	var reasons []string
+	var first error
+	for i := range t.Members {
+		m := &t.Members[i]
+		switch {
+		case m.Err != nil:
+			first = cmp.Or(first, m.Err)
+			reasons = append(reasons, m.Err.Error())
+		case m.Info.Persistence().Loading:
+			reasons = append(reasons, m.Name+" is loading its data set")
+		case m.Link() != "":
+			reasons = append(reasons, fmt.Sprintf("%s is a replica whose link is %s", m.Name, m.Link()))
+		}
+	}
+	if first != nil && len(t.Members) == 1 {
+		return first
+	}
+	kind := operation.Failed
+	if first != nil {
+		kind = operation.KindOf(first)
+	}
+	return &operation.Error{
+		Kind: kind, Object: t.Deployment.String(), Phase: "choosing the source",
+		Err:       fmt.Errorf("no instance to take a snapshot from: %s", strings.Join(reasons, "; ")),
+		Unchanged: "nothing was changed",
+		Next:      "redisctl health; a replica with old data can be chosen with --pod and --allow-stale",
+	}
+}
+
+func names(t *topology.Topology) string {
+	list := make([]string, len(t.Members))
+	for i, m := range t.Members {
+		list[i] = m.Name
+	}
+	return strings.Join(list, ", ")
+}
