@@ -21,11 +21,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "redis.selectorLabels" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
 {{- define "redis.replicaMode" -}}
-{{- if eq .Values.mode "replica" }}yes{{ end -}}
+{{- if eq .Values.mode "replica" }}yes{{ else if ne .Values.mode "standalone" }}{{ fail (printf "mode is %q: it must be standalone or replica" .Values.mode) }}{{ end -}}
 {{- end -}}
 
 {{- define "redis.hasPassword" -}}

@@ -1,0 +1,218 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/storage"
+)
+
+// CreateOptions are the options of Create.
+type CreateOptions struct {
+	// Version of redisctl, for the manifest.
+	Version string
+	// Source is where the data comes from.
+	Source Source
+	// Complete, if not nil, is called once the data is complete and sound, before
+	// anything is published. It may fill in the manifest's Source and
+	// Durations.Wait with what is known only now, and its error discards the
+	// snapshot: here a size and a digest that the source announced are compared.
+	Complete func(*Manifest) error
+	// Progress, if not nil, is called after each piece with the bytes stored so far.
+	Progress func(bytes int64)
+	// Now is time.Now unless set.
+	Now func() time.Time
+}
+
+// Create stores the RDB file that r yields as a new snapshot in the folder dir
+// of the store (see ReleaseDir and AddressDir) and returns its manifest. In one
+// pass the data is written, digested and checked.
+//
+// The snapshot is published only if r ended with io.EOF at the very end of a
+// sound RDB file. A source that was cut must return another error
+// (io.ErrUnexpectedEOF): where the format has no checksum, nothing else could
+// tell. Read must return when ctx ends.
+//
+// If Create fails, there is nothing under a final name: an error matching
+// ErrCorrupt or ErrUnsupported is about the data, others are those of r, of the
+// store, of Complete or of ctx.
+func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, opts CreateOptions) (*Manifest, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	m := &Manifest{
+		Kind:      KindRDB,
+		CreatedAt: opts.Now().UTC(),
+		CreatedBy: opts.Version,
+		Source:    opts.Source,
+	}
+	m.CompletedAt = m.CreatedAt
+	if err := m.validateText(); err != nil { // not only after the transfer
+		return nil, err
+	}
+	w, err := openData(ctx, store, dir, m)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+
+	if err := receive(ctx, w, r, m, opts); err != nil {
+		return nil, fmt.Errorf("storing %s: %w", store.Location(path.Join(dir, m.Files[0].Name)), err)
+	}
+	if opts.Complete != nil {
+		if err := opts.Complete(m); err != nil {
+			return nil, err
+		}
+		m.Durations.Wait = math.Round(m.Durations.Wait*1000) / 1000
+	}
+	if err := publish(ctx, store, dir, w, m, opts.Now); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// openData chooses the snapshot's id and starts its data file.
+func openData(ctx context.Context, store storage.Store, dir string, m *Manifest) (storage.Writer, error) {
+	// With a million suffixes per second a second attempt is already unlikely.
+	const attempts = 5
+	var err error
+	for range attempts {
+		m.ID = NewID(m.Kind, m.CreatedAt)
+		m.Files = []File{{Name: m.ID + rdbSuffix}}
+		var w storage.Writer
+		w, err = store.Create(ctx, path.Join(dir, m.Files[0].Name), storage.CreateOptions{})
+		if err == nil {
+			return w, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return nil, err
+}
+
+// receive copies r to w and describes the file in m. The scan drives the copy:
+// each piece it asks for is stored and digested before it is checked.
+func receive(ctx context.Context, w io.Writer, r io.Reader, m *Manifest, opts CreateOptions) error {
+	digest := newDigester()
+	defer digest.close()
+	source := &meter{r: r, now: opts.Now, progress: opts.Progress}
+	begun := opts.Now()
+	tee := io.TeeReader(source, io.MultiWriter(w, digest))
+	summary, err := rdb.Scan(ctx, tee, rdb.Visitor{}, rdb.Options{Now: m.CreatedAt})
+	if err != nil {
+		return judge(err)
+	}
+	ended := opts.Now()
+	m.CompletedAt = ended.UTC()
+	m.Durations.Wait = seconds(source.first.Sub(begun))
+	m.Durations.Transfer = seconds(ended.Sub(source.first))
+	m.Verification = Verification{At: m.CompletedAt, By: opts.Version, Result: VerifiedInTransit}
+	summary.Aux = printable(summary.Aux)
+	m.Files[0].Size = source.bytes
+	m.Files[0].SHA256 = digest.sum()
+	m.Files[0].RDB = &summary
+	return nil
+}
+
+// seconds rounds to what is worth reading, and hides clocks that were set back.
+func seconds(d time.Duration) float64 {
+	return max(0, d.Round(time.Millisecond)).Seconds()
+}
+
+// judge marks errors of package rdb with the families of this package.
+func judge(err error) error {
+	switch {
+	case errors.Is(err, rdb.ErrCorrupt):
+		return &kindError{ErrCorrupt, err}
+	case errors.Is(err, rdb.ErrUnsupported):
+		return &kindError{ErrUnsupported, err}
+	default:
+		return err
+	}
+}
+
+// printable makes informational fields fit for JSON: there, names that differ
+// only in bytes that are not UTF-8 would become the same name.
+func printable(aux map[string]string) map[string]string {
+	clean := make(map[string]string, len(aux))
+	for name, value := range aux {
+		if n := strings.ToValidUTF8(name, "?"); n == name {
+			clean[n] = strings.ToValidUTF8(value, "?")
+		}
+	}
+	return clean
+}
+
+// publish makes the data visible, then the manifest. If the manifest cannot be
+// stored, the data goes again.
+func publish(ctx context.Context, store storage.Store, dir string, w storage.Writer, m *Manifest, now func() time.Time) error {
+	dataName := path.Join(dir, m.Files[0].Name)
+	begun := now()
+	// A mistake in the manifest must not be found out after the data is public.
+	if _, err := m.Encode(); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx); err != nil {
+		return err
+	}
+	m.Durations.Store = seconds(now().Sub(begun))
+	err := storeManifest(ctx, store, dir, m)
+	if err != nil {
+		// Also, and above all, when ctx has ended.
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, store.Remove(cleanup, dataName))
+	}
+	return err
+}
+
+// cleanupTimeout bounds what is done after the context has ended.
+const cleanupTimeout = 10 * time.Second
+
+func storeManifest(ctx context.Context, store storage.Store, dir string, m *Manifest) error {
+	data, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	w, err := store.Create(ctx, path.Join(dir, m.ID+manifestSuffix), storage.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}
+
+// meter notes what passes through a reader.
+type meter struct {
+	r        io.Reader
+	now      func() time.Time
+	progress func(int64)
+	bytes    int64
+	first    time.Time // when the first byte came
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if n > 0 {
+		if m.bytes == 0 {
+			m.first = m.now()
+		}
+		m.bytes += int64(n)
+		if m.progress != nil {
+			m.progress(m.bytes)
+		}
+	}
+	return n, err
+}

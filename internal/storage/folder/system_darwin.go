@@ -1,0 +1,15 @@
+package folder
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// renameExclusive renames within folder unless newName exists. It returns an
+// error matching errors.ErrUnsupported where the file system cannot do this
+// (ENOTSUP: anything but APFS and HFS+).
+func renameExclusive(folder *os.File, oldName, newName string) error {
+	dir := int(folder.Fd())
+	return unix.RenameatxNp(dir, oldName, dir, newName, unix.RENAME_EXCL)
+}

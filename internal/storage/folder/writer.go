@@ -1,0 +1,121 @@
+package folder
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/redisctl/redisctl/internal/storage"
+)
+
+// writer is a file that has no final name yet. It implements storage.Writer.
+type writer struct {
+	store     *Store
+	ctx       context.Context // governs the writes, as storage.Store.Create says
+	name      string
+	base      string
+	overwrite bool
+
+	folder *os.Root // the one that holds temp and base
+	handle *os.File // the same, for flushing and renaming
+	file   *os.File
+	temp   string // empty when there is no temporary file (any more)
+	failed error  // the first failed Write
+}
+
+// Write implements storage.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	n, err := 0, w.ctx.Err()
+	if err == nil {
+		n, err = w.file.Write(p)
+	}
+	if err != nil {
+		w.failed = w.store.fail("write", w.name, err)
+		return n, w.failed
+	}
+	return n, nil
+}
+
+// Commit implements storage.Writer.
+func (w *writer) Commit(ctx context.Context) error {
+	defer w.Abort()
+	if w.failed != nil {
+		return w.failed
+	}
+	if err := w.commit(ctx); err != nil {
+		return w.store.fail("commit", w.name, err)
+	}
+	return nil
+}
+
+func (w *writer) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	// Some file systems report a failed write (NFS: a full disk) only here.
+	if err := w.file.Close(); err != nil {
+		return err
+	}
+	if err := w.publish(); err != nil {
+		return err
+	}
+	if err := w.store.flush(w.handle); err != nil {
+		// The name might not survive a power failure: then it must not be there
+		// now either. (A replaced object is gone already; keep its successor.)
+		if !w.overwrite {
+			err = errors.Join(err, w.folder.Remove(w.base))
+		}
+		return err
+	}
+	return nil
+}
+
+// publish gives the temporary file its final name.
+func (w *writer) publish() error {
+	if w.overwrite {
+		if err := w.folder.Rename(w.temp, w.base); err != nil {
+			return err
+		}
+		w.temp = ""
+		return nil
+	}
+	switch err := w.store.rename(w.handle, w.temp, w.base); {
+	case err == nil:
+		w.temp = ""
+		return nil
+	case !errors.Is(err, errors.ErrUnsupported):
+		return err
+	}
+	// Abort removes the temporary name; until then the file has two.
+	return w.folder.Link(w.temp, w.base)
+}
+
+// Abort implements storage.Writer.
+func (w *writer) Abort() {
+	if w.file != nil {
+		w.file.Close() // committed, or of no interest any more
+	}
+	if w.temp != "" {
+		// If this fails, the file stays a leftover for Sweep.
+		w.folder.Remove(w.temp) //nolint:errcheck // see above
+		w.temp = ""
+	}
+	if w.handle != nil {
+		w.handle.Close()
+	}
+	if w.folder != nil {
+		w.folder.Close()
+	}
+	if w.failed == nil {
+		w.failed = fs.ErrClosed
+	}
+}
+
+var _ storage.Writer = (*writer)(nil)
