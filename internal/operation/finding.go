@@ -82,6 +82,8 @@ func (p Plan) Refusal() error {
 		lines[i] = fmt.Sprintf("%s: %s [%s]", f.Subject, f.Message, f.Code)
 		if f.Override != "" {
 			lines[i] += "; override with " + f.Override
+		} else if f.Hint != "" {
+			lines[i] += "; " + f.Hint
 		}
 	}
 	return &Error{

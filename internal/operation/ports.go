@@ -41,6 +41,9 @@ type Server interface {
 	Do(ctx context.Context, args ...any) (any, error)
 	// Ping returns the round-trip time of one PING.
 	Ping(ctx context.Context) (time.Duration, error)
+	// PasswordUnused reports that a password was given but the server lets
+	// everybody in. It is known after the first answer.
+	PasswordUnused() bool
 	Close() error
 }
 
@@ -50,6 +53,15 @@ type Locker interface {
 	// context ends with cause ErrLeaseLost when the lock is lost, and with ctx. An
 	// *Error of kind Locked names the holder.
 	Lock(ctx context.Context, d *Deployment) (locked context.Context, release func(), err error)
+}
+
+// Notes keeps small texts with a deployment: records of what was begun, which must
+// outlive this process.
+type Notes interface {
+	// Note returns the text under key, "" when there is none.
+	Note(ctx context.Context, d *Deployment, key string) (string, error)
+	// SetNotes sets texts and removes those that are empty, in one step.
+	SetNotes(ctx context.Context, d *Deployment, notes map[string]string) error
 }
 
 // File is a file of an instance that is being read.

@@ -102,7 +102,10 @@ func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pla
 		return nil, &operation.Error{Kind: operation.Usage, Object: d.String(), Phase: "naming the backup's folder", Err: err}
 	}
 	p := &Plan{
-		Plan:        operation.Plan{Operation: "backup rdb", Object: d.String(), Findings: findings},
+		Plan: operation.Plan{
+			Operation: "backup rdb", Object: d.String(),
+			Findings: append([]operation.Finding{}, findings...), // JSON shows [], not null
+		},
 		Source:      source.Name,
 		Method:      o.Method,
 		Destination: b.Store.Location(dir),
@@ -190,7 +193,7 @@ func (b RDB) checkSave(ctx context.Context, d *operation.Deployment, source *top
 	}
 	free, err := b.Files.FreeSpace(ctx, d, source.Instance, dir)
 	switch {
-	case operation.KindOf(err) == operation.Denied && err != nil:
+	case operation.KindOf(err) == operation.Denied:
 		return nil, err
 	case err != nil:
 		f.Message = fmt.Sprintf("the free space of %s is not known: %v", dir, err)
@@ -224,10 +227,30 @@ func (b RDB) Apply(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
 	if err := b.recheck(ctx, p); err != nil {
 		return nil, err
 	}
+	var m *snapshot.Manifest
+	var err error
 	if p.Method == MethodBgsave {
-		return b.applyBgsave(ctx, p)
+		m, err = b.applyBgsave(ctx, p)
+	} else {
+		m, err = b.applyStream(ctx, p)
 	}
-	return b.applyStream(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	b.sweep(ctx, p)
+	return m, nil
+}
+
+// sweep removes what backups that were killed have left in the folder. The backup
+// itself has succeeded, so that a failure is only told.
+func (b RDB) sweep(ctx context.Context, p *Plan) {
+	swept, err := b.Store.Sweep(ctx, p.dir, storage.SweepAge)
+	for _, name := range swept {
+		b.Reporter.Note("removed what an interrupted backup left of %s", b.Store.Location(name))
+	}
+	if err != nil {
+		b.Reporter.Warn("cleaning up after interrupted backups: %v", err)
+	}
 }
 
 // recheck makes sure that the source is still the server that the plan is about.
@@ -260,7 +283,7 @@ func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 		State:     func(state string) { b.Reporter.Note("%s", state) },
 	})
 	if err != nil {
-		return nil, p.failed("waiting for the snapshot", err)
+		return nil, p.failed(ctx, "waiting for the snapshot", err)
 	}
 	defer func() { _ = stream.Close() }() // Read has told whether all data is here
 	o := stream.Origin()
@@ -279,12 +302,12 @@ func (b RDB) applyBgsave(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 	begin := b.Now()
 	saved, err := b.Saver.Save(locked, p.deployment, p.source.Instance, b.Reporter)
 	if err != nil {
-		return nil, p.failed("BGSAVE", err)
+		return nil, p.failed(locked, "BGSAVE", err)
 	}
 	b.Reporter.Step("copying %s from %s", saved.Path, p.Source)
 	file, err := b.Files.ReadFile(locked, p.deployment, p.source.Instance, path.Clean(saved.Path), p.options.Stall)
 	if err != nil {
-		return nil, p.failed("copying "+saved.Path, err)
+		return nil, p.failed(locked, "copying "+saved.Path, err)
 	}
 	defer func() { _ = file.Close() }() // Read has told whether all data is here
 	source := p.describe()
@@ -310,7 +333,7 @@ func (b RDB) store(
 		},
 	})
 	if err != nil {
-		return nil, p.failed("receiving the snapshot", err)
+		return nil, p.failed(ctx, "receiving the snapshot", err)
 	}
 	return m, nil
 }
@@ -330,14 +353,18 @@ func (p *Plan) describe() snapshot.Source {
 	}
 }
 
-// failed adds to an error what an operator needs to know next.
-func (p *Plan) failed(phase string, err error) error {
+// failed adds to an error what an operator needs to know next, and why ctx ended if
+// that is the reason.
+func (p *Plan) failed(ctx context.Context, phase string, err error) error {
 	const unchanged = "no backup was stored; older ones are untouched"
 	var e *operation.Error
 	if errors.As(err, &e) {
 		kept := *e
 		kept.Unchanged = unchanged
 		return &kept
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return &operation.Error{
 		Kind: operation.KindOf(err), Object: p.Object, Phase: phase, Err: err, Unchanged: unchanged,

@@ -35,7 +35,7 @@ func chooseSource(t *topology.Topology, o Options) (*topology.Member, []operatio
 			Unchanged: "nothing was changed", Next: "compare them with redisctl replication info, then choose one with --pod",
 		}
 	case len(replicas) > 0:
-		return replicas[0], nil, nil
+		return replicas[0], lagUnknown(t, replicas[0]), nil
 	case err == nil && !primary.Info.Persistence().Loading:
 		return primary, []operation.Finding{{
 			Code: "source-is-primary", Severity: operation.Notice, Subject: primary.Name,
@@ -47,19 +47,46 @@ func chooseSource(t *topology.Topology, o Options) (*topology.Member, []operatio
 }
 
 // usableReplicas returns the replicas with a sound copy of the primary's data,
-// the closest first.
+// the closest first, and last those whose primary could not be asked.
 func usableReplicas(t *topology.Topology) []*topology.Member {
 	var usable []*topology.Member
 	for i := range t.Members {
 		m := &t.Members[i]
-		if m.Err == nil && m.Link() == "up" && m.Behind >= 0 && !m.Info.Persistence().Loading {
+		if m.Err == nil && m.Link() == "up" && !m.Info.Persistence().Loading && (m.Behind >= 0 || primarySilent(t, m)) {
 			usable = append(usable, m)
 		}
 	}
 	slices.SortStableFunc(usable, func(a, b *topology.Member) int {
-		return cmp.Or(cmp.Compare(a.Behind, b.Behind), cmp.Compare(a.Silence, b.Silence))
+		// As unsigned numbers, the unknown -1 is behind everything.
+		return cmp.Or(cmp.Compare(uint64(a.Behind), uint64(b.Behind)), cmp.Compare(a.Silence, b.Silence))
 	})
 	return usable
+}
+
+// primarySilent reports whether it is unknown what m's primary has: it does not
+// answer, or it was not listed among the addresses. A release's replica that follows a
+// server elsewhere is something else: it holds other data.
+func primarySilent(t *topology.Topology, m *topology.Member) bool {
+	if m.Follows == "" {
+		return t.Deployment.Workload == nil
+	}
+	return t.Member(m.Follows).Err != nil
+}
+
+// lagUnknown says so when nobody can tell what the replica has not yet got.
+func lagUnknown(t *topology.Topology, m *topology.Member) []operation.Finding {
+	if m.Behind >= 0 {
+		return nil
+	}
+	f := operation.Finding{
+		Code: "source-lag-unknown", Severity: operation.Warning, Subject: m.Name,
+		Message: fmt.Sprintf("how far it is behind is not known: its primary %s does not answer", m.Upstream()),
+	}
+	if t.Member(m.Follows) == nil {
+		f.Severity = operation.Notice
+		f.Message = fmt.Sprintf("how far it is behind is not known: its primary %s was not listed", m.Upstream())
+	}
+	return []operation.Finding{f}
 }
 
 // namedSource checks the instance that the user chose.
@@ -71,15 +98,21 @@ func namedSource(t *topology.Topology, o Options) (*topology.Member, []operation
 	if m.Err != nil {
 		return nil, nil, m.Err
 	}
-	if m.Replication.Role == redis.RoleReplica && m.Link() != "up" {
-		return m, []operation.Finding{{
-			Code: "source-is-stale", Severity: operation.Critical, Subject: m.Name,
-			Message:    fmt.Sprintf("its link to %s is %s: the data is as old as the link's last byte", m.Upstream(), m.Link()),
-			Override:   "--allow-stale",
-			Overridden: o.AllowStale,
-		}}, nil
+	if m.Replication.Role != redis.RoleReplica || m.Link() == "up" {
+		return m, nil, nil
 	}
-	return m, nil, nil
+	f := operation.Finding{
+		Code: "source-is-stale", Severity: operation.Critical, Subject: m.Name,
+		Message: fmt.Sprintf("its link to %s is %s: the data is as old as the link's last byte", m.Upstream(), m.Link()),
+	}
+	if o.Method == MethodStream {
+		// The server answers SYNC with NOMASTERLINK (syncCommand in replication.c).
+		f.Message += ", and a replica without its primary streams no snapshot"
+		f.Hint = "--method bgsave with --allow-stale takes what it has"
+	} else {
+		f.Override, f.Overridden = "--allow-stale", o.AllowStale
+	}
+	return m, []operation.Finding{f}, nil
 }
 
 func noSource(t *topology.Topology) error {
@@ -93,6 +126,8 @@ func noSource(t *topology.Topology) error {
 			reasons = append(reasons, m.Err.Error())
 		case m.Info.Persistence().Loading:
 			reasons = append(reasons, m.Name+" is loading its data set")
+		case m.Link() == "up":
+			reasons = append(reasons, fmt.Sprintf("%s has another history than %s, which it follows", m.Name, m.Upstream()))
 		case m.Link() != "":
 			reasons = append(reasons, fmt.Sprintf("%s is a replica whose link is %s", m.Name, m.Link()))
 		}
@@ -108,7 +143,7 @@ func noSource(t *topology.Topology) error {
 		Kind: kind, Object: t.Deployment.String(), Phase: "choosing the source",
 		Err:       fmt.Errorf("no instance to take a snapshot from: %s", strings.Join(reasons, "; ")),
 		Unchanged: "nothing was changed",
-		Next:      "redisctl health; a replica with old data can be chosen with --pod and --allow-stale",
+		Next:      "redisctl health; a replica with old data can be chosen with --pod, --method bgsave and --allow-stale",
 	}
 }
 

@@ -34,6 +34,12 @@ func checkInstances(t *topology.Topology) []operation.Finding {
 			f.Code, f.Severity = "loading", operation.Warning
 			f.Message = fmt.Sprintf("loading its data set, %.0f %% done, about %s left", p.LoadedPercent, p.LoadETA)
 		default:
+			if m.PasswordUnused {
+				f.Code = "password-unused"
+				f.Message = "a password is configured, but the server lets everybody in"
+				f.Hint = "an aclfile makes Redis ignore requirepass: give the default user a password there"
+				break
+			}
 			if m.Pod == nil || m.Pod.Ready {
 				continue
 			}

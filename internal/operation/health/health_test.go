@@ -67,6 +67,9 @@ func TestFindings(t *testing.T) {
 		{"access-denied", "cache-redis-2", operation.Critical, func(_ *operation.Deployment, f fleet) {
 			f["cache-redis-2"].Err = operation.Errorf(operation.Denied, "WRONGPASS")
 		}},
+		{"password-unused", "cache-redis-1", operation.Critical, func(_ *operation.Deployment, f fleet) {
+			f["cache-redis-1"].PasswordUnused = true
+		}},
 		{"pod-not-ready", "cache-redis-1", operation.Warning, func(d *operation.Deployment, _ fleet) { d.Instances[1].Pod.Ready = false }},
 		{"loading", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"loading": "1", "loading_loaded_perc": "12.5"})},
 		{"service-elsewhere", "cache-redis", operation.Critical, func(d *operation.Deployment, _ fleet) { d.Services[0].PodSelector = "cache-redis-1" }},

@@ -30,7 +30,7 @@ func Each[T any](
 	var wg sync.WaitGroup
 	for i, instance := range d.Instances {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			ctx, cancel := context.WithTimeoutCause(ctx, timeout, noAnswer(timeout))
 			defer cancel()
 			a := Answer[T]{Instance: instance.Name}
 			a.Value, a.Err = one(ctx, connector, d, instance, ask)
@@ -43,6 +43,14 @@ func Each[T any](
 	wg.Wait()
 	return answers
 }
+
+// noAnswer is the cause of a context that ended because an instance did not answer in
+// time. It matches context.DeadlineExceeded.
+type noAnswer time.Duration
+
+func (n noAnswer) Error() string { return "no answer within " + time.Duration(n).String() }
+
+func (noAnswer) Is(target error) bool { return target == context.DeadlineExceeded }
 
 func one[T any](
 	ctx context.Context, connector operation.Connector, d *operation.Deployment, instance operation.Instance,

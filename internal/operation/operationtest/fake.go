@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ type Server struct {
 	Config map[string]string
 	// Err fails every command.
 	Err error
+	// PasswordUnused is what the server says of its password.
+	PasswordUnused bool
 	// Hang makes every command wait for its context to end.
 	Hang bool
 }
@@ -140,8 +143,14 @@ func (c connection) ConfigGet(ctx context.Context, pattern string) (map[string]s
 		return nil, operation.ErrNoCommand
 	}
 	found := make(map[string]string)
-	if value, ok := c.Config[pattern]; ok {
-		found[pattern] = value
+	for name, value := range c.Config {
+		matches, err := path.Match(pattern, name)
+		if err != nil {
+			return nil, err
+		}
+		if matches {
+			found[name] = value
+		}
 	}
 	return found, nil
 }
@@ -151,5 +160,7 @@ func (c connection) Do(ctx context.Context, _ ...any) (any, error) { return nil,
 func (c connection) Ping(ctx context.Context) (time.Duration, error) {
 	return time.Millisecond, c.answer(ctx)
 }
+
+func (c connection) PasswordUnused() bool { return c.Server.PasswordUnused }
 
 func (c connection) Close() error { return nil }

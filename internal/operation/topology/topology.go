@@ -38,6 +38,9 @@ type Member struct {
 	Info        redis.Info
 	Replication redis.Replication
 	Version     redis.Version
+	// PasswordUnused is set when the deployment has a password but the server lets
+	// everybody in.
+	PasswordUnused bool
 	// SavePoints is set when the server saves an RDB by itself, also on SIGTERM.
 	SavePoints bool
 	// Follows names the instance that a replica follows. Empty for a primary,
@@ -79,7 +82,7 @@ func ask(ctx context.Context, server operation.Server, d *operation.Deployment) 
 	if err != nil {
 		return Member{}, err
 	}
-	m := Member{Latency: time.Since(begin), Info: info}
+	m := Member{Latency: time.Since(begin), Info: info, PasswordUnused: server.PasswordUnused()}
 	if m.Replication, err = info.Replication(); err != nil {
 		return Member{}, err
 	}
