@@ -73,7 +73,10 @@ func Load(file string, lookup func(string) (string, bool)) (*Settings, error) {
 func (s *Settings) Check(known []string) error {
 	var unknown []string
 	for _, key := range s.values.AllKeys() {
-		if !slices.Contains(known, key) {
+		switch {
+		case !Configurable(key):
+			return fmt.Errorf("%s sets %s, which must be typed: --%s", s.File, key, key)
+		case !slices.Contains(known, key):
 			unknown = append(unknown, key)
 		}
 	}

@@ -1,7 +1,10 @@
 package render
 
 import (
+	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/muesli/termenv"
@@ -25,11 +28,31 @@ func newPainter(out io.Writer, look Look, wide bool) painter {
 }
 
 func (p painter) paint(c Cell) string {
+	text := visible(c.Text)
 	if c.Style == Plain {
-		return c.Text
+		return text
 	}
-	return p.style(c.Style).Render(c.Text)
+	return p.style(c.Style).Render(text)
 }
+
+// visible escapes control characters: texts come from servers and files, and an
+// escape sequence in them must not reach the operator's terminal.
+func visible(text string) string {
+	if !strings.ContainsFunc(text, isHidden) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if isHidden(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func isHidden(r rune) bool { return unicode.IsControl(r) && r != '\n' }
 
 func (p painter) style(s Style) lipgloss.Style {
 	style := p.renderer.NewStyle()
@@ -50,10 +73,27 @@ func (p painter) style(s Style) lipgloss.Style {
 }
 
 // wrap breaks text at spaces so that no line is longer than columns, unless the
-// width is unlimited.
+// width is unlimited. It breaks nowhere else (as lipgloss does, at hyphens): a path or
+// a digest that does not fit is left to the terminal, so that it can be copied.
 func (p painter) wrap(text string, columns int) string {
 	if p.width == 0 || columns < 10 {
 		return text
 	}
-	return p.renderer.NewStyle().Width(columns).Render(text)
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.Split(text, " ") {
+		width := lipgloss.Width(word)
+		switch {
+		case i == 0:
+		case used+1+width > columns:
+			b.WriteByte('\n')
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += width
+	}
+	return b.String()
 }

@@ -3,6 +3,7 @@ package render
 import (
 	"strings"
 
+	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/lipgloss/tree"
 )
 
@@ -54,10 +55,12 @@ type Entry struct {
 func (l List) draw(p painter) string {
 	var lines []string
 	for _, e := range l {
-		lines = append(lines, p.paint(e.Mark)+" "+p.wrap(p.line(e.Line), p.width-2))
+		indent := lipgloss.Width(e.Mark.Text) + 1
+		body := p.wrap(p.line(e.Line), p.width-indent)
 		for _, d := range e.Details {
-			lines = append(lines, "  "+p.paint(Cell{Text: d, Style: Dim}))
+			body += "\n" + p.paint(Cell{Text: p.wrap(d, p.width-indent), Style: Dim})
 		}
+		lines = append(lines, p.paint(e.Mark)+" "+strings.ReplaceAll(body, "\n", "\n"+strings.Repeat(" ", indent)))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -1,0 +1,204 @@
+package kube
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+)
+
+// readFileScript prints a file between its size and its SHA-256. The file is
+// opened once, so that all three are of the same file even when the server
+// replaces it meanwhile, as it does at the end of every save.
+const readFileScript = `exec 3<"$1" || exit 1
+size=$(wc -c </proc/self/fd/3) || exit 1
+printf 'redisctl-size %s\n' $size
+cat <&3
+sum=$(sha256sum </proc/self/fd/3) || exit 1
+printf 'redisctl-sha256 %s\n' "${sum%% *}"`
+
+// ReadFile opens a file in the Redis container of an instance. The reader returns
+// io.EOF only when the announced number of bytes has arrived and has the digest
+// that was computed in the container: exec by itself reports success after a cut
+// (see Exec). stall is how long no byte may come; then the error is of kind
+// TimedOut. The container needs sh, wc, cat and sha256sum.
+func (c *Client) ReadFile(
+	parent context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration,
+) (operation.File, error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	out, in := io.Pipe()
+	f := &remoteFile{
+		name: "pod " + d.Namespace + "/" + i.Name + ": " + path, ctx: ctx, cancel: cancel, out: out,
+		reader: bufio.NewReaderSize(out, 256<<10), digest: sha256.New(), stall: stall,
+	}
+	f.watchdog = time.AfterFunc(stall, func() {
+		cancel(fmt.Errorf("no byte for %s: %w", stall, context.DeadlineExceeded))
+	})
+	go func() {
+		said := firstBytes{limit: messageLimit}
+		err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container,
+			[]string{"sh", "-c", readFileScript, "sh", path}, nil, in, &said)
+		var exit *ExitError
+		if errors.As(err, &exit) && said.Len() > 0 {
+			err = errors.New(firstLine(said.String()))
+		}
+		in.CloseWithError(err) // nil means io.EOF
+	}()
+	if err := f.begin(); err != nil {
+		_ = f.Close() // the first error counts
+		return nil, err
+	}
+	return f, nil
+}
+
+// remoteFile reads what readFileScript prints.
+type remoteFile struct {
+	name       string
+	ctx        context.Context //nolint:containedctx // it is the life of the transfer, as in net/http's bodies
+	cancel     context.CancelCauseFunc
+	out        *io.PipeReader
+	reader     *bufio.Reader
+	digest     hash.Hash
+	size, left int64
+	stall      time.Duration
+	watchdog   *time.Timer
+	done       bool
+}
+
+// Size implements operation.File.
+func (f *remoteFile) Size() int64 { return f.size }
+
+// Close ends the transfer.
+func (f *remoteFile) Close() error {
+	f.watchdog.Stop()
+	f.cancel(nil)
+	return f.out.Close()
+}
+
+func (f *remoteFile) begin() error {
+	value, err := f.line("redisctl-size ")
+	if err != nil {
+		return f.failed(err)
+	}
+	f.size, err = strconv.ParseInt(value, 10, 64)
+	if err != nil || f.size < 0 {
+		return f.failed(fmt.Errorf("the container announced the size %q", value))
+	}
+	f.left = f.size
+	return nil
+}
+
+// Read implements io.Reader, see Client.ReadFile.
+func (f *remoteFile) Read(p []byte) (int, error) {
+	if f.done {
+		return 0, io.EOF
+	}
+	if f.left == 0 {
+		return 0, f.finish()
+	}
+	n, err := f.reader.Read(p[:min(int64(len(p)), f.left)])
+	if n > 0 {
+		f.watchdog.Reset(f.stall)
+		f.digest.Write(p[:n])
+		f.left -= int64(n)
+		return n, nil
+	}
+	if err != nil {
+		return 0, f.failed(err)
+	}
+	return 0, nil
+}
+
+// finish compares the digests.
+func (f *remoteFile) finish() error {
+	want, err := f.line("redisctl-sha256 ")
+	if err != nil {
+		return f.failed(err)
+	}
+	if got := hex.EncodeToString(f.digest.Sum(nil)); got != want {
+		return &operation.Error{
+			Kind: operation.Corrupt, Object: f.name, Phase: "copying",
+			Err: fmt.Errorf("SHA-256 in the container is %.64s, of what arrived %s", want, got),
+		}
+	}
+	f.done = true
+	f.watchdog.Stop()
+	return io.EOF
+}
+
+// line reads a short line of the framing.
+func (f *remoteFile) line(prefix string) (string, error) {
+	text, err := f.reader.ReadSlice('\n')
+	if err != nil {
+		return "", err
+	}
+	value, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte(prefix))
+	if !ok {
+		return "", fmt.Errorf("unexpected output of the container: %.80q", text)
+	}
+	return string(value), nil
+}
+
+// failed explains a transfer that ended early.
+func (f *remoteFile) failed(err error) error {
+	e := &operation.Error{Kind: operation.KindOf(err), Object: f.name, Phase: "copying", Err: err}
+	var known *operation.Error
+	switch cause := context.Cause(f.ctx); {
+	case errors.Is(cause, context.DeadlineExceeded), errors.Is(cause, operation.ErrLeaseLost):
+		e.Kind, e.Err = operation.KindOf(cause), cause
+		if errors.Is(cause, operation.ErrLeaseLost) {
+			e.Kind = operation.Interrupted
+		}
+	case errors.Is(err, io.EOF):
+		e.Err = fmt.Errorf("%w after %d of %d bytes", io.ErrUnexpectedEOF, f.size-f.left, f.size)
+	case errors.As(err, &known):
+		return known
+	}
+	return e
+}
+
+// FreeSpace returns the free bytes of the file system that holds path in the
+// Redis container, as df reports them. The container needs df.
+func (c *Client) FreeSpace(parent context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error) {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	out, said := firstBytes{limit: messageLimit}, firstBytes{limit: messageLimit}
+	err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container, []string{"df", "-Pk", path}, nil, &out, &said)
+	if err != nil {
+		return 0, err
+	}
+	// Filesystem 1024-blocks Used Available Capacity Mounted-on
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	columns := strings.Fields(lines[len(lines)-1])
+	if len(lines) < 2 || len(columns) < 6 {
+		return 0, fmt.Errorf("df in %s/%s printed %.80q", d.Namespace, i.Name, out.String())
+	}
+	kib, err := strconv.ParseInt(columns[3], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("df in %s/%s: %w", d.Namespace, i.Name, err)
+	}
+	return kib << 10, nil
+}
+
+// lockTTL is how long the lock outlives a process that was killed.
+const lockTTL = 30 * time.Second
+
+// Lock implements operation.Locker with a Lease named after the workload.
+func (c *Client) Lock(ctx context.Context, d *operation.Deployment) (context.Context, func(), error) {
+	held, release, err := c.Acquire(ctx, d.Namespace, d.Name, Holder(), lockTTL)
+	if err != nil {
+		return nil, nil, err
+	}
+	// A Lease that cannot be given back expires.
+	return held, func() { _ = release() }, nil
+}
