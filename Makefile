@@ -22,14 +22,14 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build bin/redisctl
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/redisctl ./cmd/redisctl
+	go build -ldflags '$(LDFLAGS)' -o bin/redisctl ./cmd/redisctl
 
 .PHONY: demo
 demo: build cluster-up ## Show the main job on a real cluster: install, health, backup, verify
-	$(CLUSTER) demo bin/redisctl
+	go run ./internal/testkit/demo
 
 .PHONY: test
-test: lint generate-check test-unit test-servers test-e2e ## Everything that CI runs
+test: lint generate-check test-servers test-e2e ## Everything that CI runs
 
 .PHONY: test-unit
 test-unit: ## Tests that need nothing but Go
@@ -39,6 +39,7 @@ test-unit: ## Tests that need nothing but Go
 .PHONY: test-servers
 test-servers: servers ## Tests against real Redis and Valkey servers of every version
 	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube)
+	cd internal/testkit/cluster && go test ./...
 
 .PHONY: test-e2e
 test-e2e: cluster-up ## Tests on the real cluster

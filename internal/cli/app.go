@@ -1,0 +1,275 @@
+// Package cli is redisctl's command tree: one file per command, which turns flags
+// into options, runs an operation and shows the result. It is the only place that
+// wires adapters to operations.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/redisctl/redisctl/internal/config"
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/render"
+)
+
+// System is what redisctl needs of the machine it runs on. Tests give their own.
+type System struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// OutTerminal and ErrTerminal say whether a person is likely to watch.
+	OutTerminal, ErrTerminal bool
+	// OutWidth and ErrWidth are the terminals' widths in columns; 0 for none.
+	OutWidth, ErrWidth int
+	// LookupEnv is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Now is time.Now.
+	Now func() time.Time
+	// ReadSecret asks for a secret without showing it. Nil without a terminal.
+	ReadSecret func(prompt string) (string, error)
+	// ReadLine asks a question. Nil without a terminal.
+	ReadLine func(prompt string) (string, error)
+}
+
+// OS returns the System of this process.
+func OS() System {
+	s := System{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		OutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
+		LookupEnv:   os.LookupEnv,
+		Now:         time.Now,
+	}
+	// 0, unlimited, where it cannot be told.
+	s.OutWidth, _, _ = term.GetSize(int(os.Stdout.Fd()))
+	s.ErrWidth, _, _ = term.GetSize(int(os.Stderr.Fd()))
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		s.ReadSecret = func(prompt string) (string, error) {
+			if _, err := io.WriteString(os.Stderr, prompt); err != nil {
+				return "", err
+			}
+			secret, err := term.ReadPassword(int(os.Stdin.Fd()))
+			_, _ = io.WriteString(os.Stderr, "\n") // the newline that was typed is not echoed
+			return string(secret), err
+		}
+		s.ReadLine = func(prompt string) (string, error) {
+			if _, err := io.WriteString(os.Stderr, prompt); err != nil {
+				return "", err
+			}
+			return bufio.NewReader(os.Stdin).ReadString('\n')
+		}
+	}
+	return s
+}
+
+// Main runs redisctl with the arguments behind the program's name and returns the
+// exit code. The first Ctrl-C cancels the command's context; the second ends the
+// process at once.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from now on signals act as usual
+	return Run(ctx, OS(), args)
+}
+
+// Run runs one command and returns its exit code.
+func Run(ctx context.Context, system System, args []string) int {
+	a := newApp(system)
+	root := a.newRootCommand()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.started {
+		// cobra found the mistake before the command began: a flag, an argument or
+		// a command that does not exist.
+		err = &operation.Error{Kind: operation.Usage, Err: err, Next: cmd.CommandPath() + " --help"}
+	}
+	if err != nil && ctx.Err() != nil && operation.KindOf(err) != operation.Locked {
+		err = interrupted(err)
+	}
+	if operation.KindOf(err) == operation.Denied && len(a.globals.target.Addresses) > 0 {
+		err = withNext(err, "set "+passwordVariable+", or pass --ask-password; --username names an ACL user")
+	}
+	if err != nil {
+		printError(system.Err, err)
+	}
+	return exitCode(err)
+}
+
+// interrupted keeps what err says about the state that was left behind.
+func interrupted(err error) error {
+	e := &operation.Error{Kind: operation.Interrupted, Err: errors.New("interrupted")}
+	var cause *operation.Error
+	if errors.As(err, &cause) {
+		e.Object, e.Phase, e.Unchanged, e.Next = cause.Object, cause.Phase, cause.Unchanged, cause.Next
+	}
+	return e
+}
+
+// app is what the commands of one run share.
+type app struct {
+	system  System
+	globals globals
+	// started is set when a command's own work begins: errors before that are
+	// mistakes in the command line.
+	started bool
+	// backend overrides the adapters in tests.
+	backend func(*app) (*backend, error)
+	// invoke runs a command's body. Tests take its place to see the options that
+	// flags, environment and configuration file have filled in.
+	invoke func(options any, args []string, body func() error) error
+}
+
+func newApp(system System) *app {
+	return &app{
+		system:  system,
+		backend: openBackend,
+		invoke:  func(_ any, _ []string, body func() error) error { return body() },
+	}
+}
+
+// globals are the flags that every command has.
+type globals struct {
+	configFile string
+	kubeconfig string
+	context    string
+	target     operation.Target
+	addresses  addressOptions
+	output     string
+	timeout    time.Duration
+	noColor    bool
+	verbose    bool
+
+	format render.Format
+}
+
+// addressOptions say how plain addresses are reached.
+type addressOptions struct {
+	username    string
+	askPassword bool
+	tls         bool
+	tlsCA       string
+	tlsCert     string
+	tlsKey      string
+	tlsName     string
+	tlsInsecure bool
+}
+
+// action is the body of a command without options of its own.
+type action func(ctx context.Context, args []string) error
+
+// run wraps a command's body: it applies the configuration and notes that the
+// command line was understood.
+func (a *app) run(body action) func(*cobra.Command, []string) error {
+	return runWith(a, new(noOptions), func(ctx context.Context, _ noOptions, args []string) error {
+		return body(ctx, args)
+	})
+}
+
+type noOptions struct{}
+
+// runWith is run for a command with options, which its flags have been bound to.
+func runWith[O any](
+	a *app, options *O, body func(ctx context.Context, o O, args []string) error,
+) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := a.configure(cmd); err != nil {
+			return err
+		}
+		a.started = true
+		return a.invoke(*options, args, func() error { return body(cmd.Context(), *options, args) })
+	}
+}
+
+// configure fills in flags from the environment and the configuration file.
+func (a *app) configure(cmd *cobra.Command) error {
+	typed := targetTypedIn(cmd.Flags())
+	file := a.globals.configFile
+	if file == "" {
+		file, _ = a.system.LookupEnv(config.EnvName("config"))
+	}
+	settings, err := config.Load(file, a.system.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if err := settings.Check(flagNames(cmd.Root())); err != nil {
+		return err
+	}
+	if err := settings.Apply(cmd.Flags()); err != nil {
+		return err
+	}
+	if err := a.globals.settleTarget(typed); err != nil {
+		return err
+	}
+	if a.globals.timeout <= 0 {
+		return fmt.Errorf("--timeout %s: it must be positive", a.globals.timeout)
+	}
+	a.globals.format, err = render.ParseFormat(a.globals.output)
+	return err
+}
+
+// typedTarget says how the command line itself, without the configuration, names the
+// target: as a release or as plain addresses.
+type typedTarget struct{ release, addresses bool }
+
+func targetTypedIn(flags *pflag.FlagSet) typedTarget {
+	return typedTarget{
+		release:   flags.Changed("namespace") || flags.Changed("release") || flags.Changed("all-namespaces"),
+		addresses: flags.Changed("address"),
+	}
+}
+
+// settleTarget lets what was typed win over what is configured: a namespace in the
+// configuration file must not stand in the way of --address, nor the other way round.
+func (g *globals) settleTarget(typed typedTarget) error {
+	t := &g.target
+	switch {
+	case typed.addresses && !typed.release:
+		t.Namespace, t.Release = "", ""
+	case typed.release && !typed.addresses:
+		t.Addresses = nil
+	case len(t.Addresses) > 0 && (typed.release || t.Namespace != "" || t.Release != ""):
+		return errors.New("--address names servers without Kubernetes; it cannot be combined with --namespace, --release or --all-namespaces")
+	}
+	return nil
+}
+
+// print writes a command's result to stdout.
+func (a *app) print(d render.Document) error {
+	look := render.Look{Color: a.color(a.system.OutTerminal), Width: a.system.OutWidth}
+	err := render.Printer{Out: a.system.Out, Format: a.globals.format, Look: look}.Print(d)
+	if err != nil {
+		return operation.Errorf(operation.Failed, "writing the result: %w", err)
+	}
+	return nil
+}
+
+// narrator returns where an operation's narration goes: stderr for people,
+// nowhere when a script reads the result.
+func (a *app) narrator() (operation.Reporter, func()) {
+	if !a.globals.format.ForPeople() && !a.globals.verbose {
+		return operation.DiscardReporter{}, func() {}
+	}
+	look := render.Look{Color: a.color(a.system.ErrTerminal), Width: a.system.ErrWidth}
+	n := render.NewNarrator(a.system.Err, look, a.system.ErrTerminal, a.system.Now)
+	return n, n.Close
+}
+
+// color follows https://no-color.org: NO_COLOR, when not empty, switches colours
+// off.
+func (a *app) color(terminal bool) bool {
+	if noColor, _ := a.system.LookupEnv("NO_COLOR"); noColor != "" || a.globals.noColor {
+		return false
+	}
+	dumb, _ := a.system.LookupEnv("TERM")
+	return terminal && dumb != "dumb"
+}

@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+)
+
+type backupRDBOptions struct {
+	backup   backup.Options
+	store    storeOptions
+	method   string
+	transfer string
+	dryRun   bool
+}
+
+func (a *app) newBackupRDBCommand() *cobra.Command {
+	o := backupRDBOptions{}
+	cmd := &cobra.Command{
+		Use:   "rdb",
+		Short: "Take a verified RDB snapshot",
+		Long: `Takes an RDB snapshot from the connected replica that lags least (from the primary
+when there is none), verifies its structure and CRC64 while it streams, and publishes
+it with a manifest. Until then nothing stands under a final name.
+
+--method stream takes the snapshot over the replication protocol, as a replica would.
+--method bgsave runs BGSAVE under the release's lock, waits until it has succeeded, and
+copies the file with its length and SHA-256 in-band.
+
+With repl-diskless-sync yes (the default since Redis 7.0) the server waits
+repl-diskless-sync-delay seconds (5 by default) before it streams. --transfer disk
+avoids the wait and uses the server's disk instead.
+
+A source that sends nothing for --stall-timeout ends the backup with exit code 7; a
+server that is busy forking sends newlines, which count.`,
+		Example: `  redisctl backup rdb -n redis-prod
+  redisctl backup rdb -n redis-prod --pod cache-redis-0 --backup-dir /backups
+  redisctl backup rdb --address 127.0.0.1:6379 -o jsonpath='{.file}'
+  redisctl backup rdb -n redis-prod --dry-run`,
+		Args: noArgs,
+	}
+	f := cmd.Flags()
+	o.store.addFlags(cmd)
+	f.StringVar(&o.method, "method", string(backup.MethodStream), "how to take the snapshot: stream or bgsave")
+	f.StringVar(&o.transfer, "transfer", "auto", "how --method stream asks for the data: auto (diskless where the server offers it) or disk")
+	f.DurationVar(&o.backup.Stall, "stall-timeout", 15*time.Second, "how long the source may send nothing")
+	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod and --method bgsave)")
+	f.BoolVar(&o.backup.IgnoreSpace, "ignore-space", false, "go on although free space may not suffice")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
+	mustComplete(cmd, "method", cobra.FixedCompletions(backup.Methods(), cobra.ShellCompDirectiveNoFileComp))
+	mustComplete(cmd, "transfer", cobra.FixedCompletions([]string{"auto", "disk"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = runWith(a, &o, a.runBackupRDB)
+	return cmd
+}
+
+// complete checks the flags and fills in the operation's options.
+func (o *backupRDBOptions) complete(g globals) error {
+	o.backup.Method = backup.Method(o.method)
+	switch o.backup.Method {
+	case backup.MethodStream, backup.MethodBgsave:
+	default:
+		return operation.Errorf(operation.Usage, "--method %q: choose stream or bgsave", o.method)
+	}
+	switch o.transfer {
+	case "auto":
+	case "disk":
+		o.backup.DiskBased = true
+	default:
+		return operation.Errorf(operation.Usage, "--transfer %q: choose auto or disk", o.transfer)
+	}
+	if o.backup.Stall <= 0 {
+		return operation.Errorf(operation.Usage, "--stall-timeout %s: it must be positive", o.backup.Stall)
+	}
+	o.backup.Instance = g.target.Pod
+	o.backup.Timeout = g.timeout
+	return nil
+}
+
+func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) error {
+	if err := o.complete(a.globals); err != nil {
+		return err
+	}
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	reporter, done := a.narrator()
+	defer done()
+	store := o.store.open()
+	op := backup.RDB{
+		Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
+		Store: store, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
+	}
+	plan, err := op.Plan(ctx, d, o.backup)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
+			return err
+		}
+		return plan.Refusal()
+	}
+	for _, f := range plan.Findings {
+		switch {
+		case f.Blocks():
+		case f.Severity == operation.Notice:
+			reporter.Note("%s: %s", f.Subject, f.Message)
+		default:
+			reporter.Warn("%s: %s", f.Subject, f.Message)
+		}
+	}
+	manifest, err := op.Apply(ctx, plan)
+	if err != nil {
+		return withNext(err, fmt.Sprintf("redisctl health%s", a.targetFlags(d)))
+	}
+	done()
+	return a.print(backupDocument(store, plan, manifest))
+}

@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/render"
+	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/storage"
+)
+
+// planDocument shows a plan; value is its JSON form.
+func planDocument(p operation.Plan, value any) render.Document {
+	steps := make(render.List, len(p.Steps))
+	for i, s := range p.Steps {
+		steps[i] = render.Entry{
+			Mark: render.Cell{Text: strconv.Itoa(i+1) + ".", Style: render.Dim},
+			Line: []render.Cell{render.T(s.Action)},
+		}
+		if s.Subject != "" {
+			steps[i].Line = []render.Cell{render.T(s.Action + ":"), {Text: s.Subject, Style: render.Strong}}
+		}
+		if s.Mutates {
+			steps[i].Line = append(steps[i].Line, render.Cell{Text: "(changes it)", Style: render.Warn})
+		}
+	}
+	return render.Document{
+		Value: value,
+		Names: []string{p.Object},
+		Blocks: []render.Block{
+			render.Text{Text: fmt.Sprintf("Plan of %s for %s (dry run, nothing was done)", p.Operation, p.Object), Style: render.Strong},
+			steps,
+			findingList(p.Findings),
+		},
+	}
+}
+
+// backupResult is the JSON form of `backup rdb`.
+type backupResult struct {
+	// File is where the data was stored.
+	File string `json:"file"`
+	*snapshot.Manifest
+}
+
+func backupDocument(store storage.Store, p *backup.Plan, m *snapshot.Manifest) render.Document {
+	location := store.Location(p.DataName(m))
+	f := m.RDB()
+	source := fmt.Sprintf("%s (%s, %s %s)", m.Source.Instance, m.Source.Role, m.Source.Product, m.Source.Version)
+	fields := render.Fields{
+		{Label: "backup", Value: render.Cell{Text: m.ID, Style: render.Strong}},
+		{Label: "file", Value: render.T(location)},
+		{Label: "source", Value: render.T(source)},
+		{Label: "position", Value: render.T(position(m.Source))},
+		{Label: "size", Value: render.T(operation.Bytes(f.Size).String())},
+		{Label: "keys", Value: render.T(keysText(f.RDB))},
+		{Label: "sha256", Value: render.T(f.SHA256)},
+		{Label: "crc64", Value: checksumCell(f.RDB)},
+		{Label: "took", Value: render.T(durationsText(m.Durations))},
+		{Label: "verified", Value: render.Cell{Text: "structure and checksum, while streaming", Style: render.Good}},
+	}
+	return render.Document{
+		Value:  backupResult{File: location, Manifest: m},
+		Names:  []string{m.ID},
+		Blocks: []render.Block{fields},
+	}
+}
+
+func position(s snapshot.Source) string {
+	if s.ReplicationID == "" {
+		return "not stated by the server"
+	}
+	return fmt.Sprintf("replication ID %s, offset %d", s.ReplicationID, s.ReplicationOffset)
+}
+
+func keysText(s *rdb.Summary) string {
+	if len(s.DBs) == 0 {
+		return "0"
+	}
+	var total int64
+	dbs := make([]string, len(s.DBs))
+	for i, db := range s.DBs {
+		total += db.Keys
+		dbs[i] = fmt.Sprintf("db%d: %d", db.DB, db.Keys)
+	}
+	return fmt.Sprintf("%d (%s)", total, strings.Join(dbs, ", "))
+}
+
+func checksumCell(s *rdb.Summary) render.Cell {
+	switch s.Checksum {
+	case rdb.ChecksumOK:
+		return render.T(s.StoredCRC.String())
+	case rdb.ChecksumDisabled:
+		return render.Cell{Text: "the server writes none (rdbchecksum no); only the SHA-256 protects the file", Style: render.Warn}
+	default:
+		return render.Cell{Text: string(s.Checksum), Style: render.Warn}
+	}
+}
+
+func durationsText(d snapshot.Durations) string {
+	return fmt.Sprintf("%.1f s waiting for the server, %.1f s transfer", d.Wait, d.Transfer)
+}
+
+// listItem is one backup in the JSON form of `backup list`.
+type listItem struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`
+	Folder    string    `json:"folder"`
+	Namespace string    `json:"namespace,omitempty"`
+	Release   string    `json:"release,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
+	Size      int64     `json:"sizeBytes"`
+	Keys      *int64    `json:"keys,omitempty"`
+	Source    string    `json:"source,omitempty"`
+	Version   string    `json:"version,omitempty"`
+	// Problem is empty for a complete backup.
+	Problem string `json:"problem,omitempty"`
+}
+
+type listResult struct {
+	Location string     `json:"location"`
+	Items    []listItem `json:"items"`
+}
+
+func listDocument(store storage.Store, entries []snapshot.Entry, now time.Time) render.Document {
+	result := listResult{Location: store.Location(""), Items: make([]listItem, len(entries))}
+	t := render.Table{
+		Columns: []render.Column{
+			{Title: "ID"}, {Title: "DEPLOYMENT"}, {Title: "AGE", Right: true}, {Title: "SIZE", Right: true},
+			{Title: "KEYS", Right: true}, {Title: "STATE"}, {Title: "SOURCE", Wide: true}, {Title: "VERSION", Wide: true},
+			{Title: "CREATED", Wide: true},
+		},
+		Empty: "No backups in " + store.Location("") + ".",
+	}
+	doc := render.Document{}
+	for i, e := range entries {
+		item := newListItem(e)
+		result.Items[i] = item
+		state := render.Cell{Text: "complete", Style: render.Good}
+		if item.Problem != "" {
+			state = render.Cell{Text: item.Problem, Style: render.Bad}
+		}
+		keys := ""
+		if item.Keys != nil {
+			keys = strconv.FormatInt(*item.Keys, 10)
+		}
+		t.Rows = append(t.Rows, []render.Cell{
+			{Text: e.ID, Style: render.Strong}, render.T(e.Dir), render.T(age(now.Sub(e.Created))),
+			render.T(operation.Bytes(e.Size).String()), render.T(keys), state,
+			render.T(item.Source), render.T(item.Version), render.T(e.Created.Format(time.RFC3339)),
+		})
+		doc.Names = append(doc.Names, e.ID)
+	}
+	doc.Value, doc.Blocks = result, []render.Block{t}
+	return doc
+}
+
+func newListItem(e snapshot.Entry) listItem {
+	item := listItem{ID: e.ID, Kind: string(e.Kind), Folder: e.Dir, CreatedAt: e.Created, Size: e.Size}
+	item.Namespace, item.Release = e.Deployment()
+	if e.Problem != nil {
+		item.Problem = e.Problem.Error()
+	}
+	if m := e.Manifest; m != nil {
+		item.Source = m.Source.Instance
+		item.Version = m.Source.Product + " " + m.Source.Version
+		if f := m.RDB(); f != nil {
+			var keys int64
+			for _, db := range f.RDB.DBs {
+				keys += db.Keys
+			}
+			item.Keys = &keys
+		}
+	}
+	return item
+}
+
+// age is a duration as people say it: the two largest units.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "in the future"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	}
+}
+
+func showDocument(store storage.Store, e snapshot.Entry) render.Document {
+	m := e.Manifest
+	fields := render.Fields{
+		{Label: "backup", Value: render.Cell{Text: m.ID, Style: render.Strong}},
+		{Label: "file", Value: render.T(store.Location(e.DataName))},
+		{Label: "created", Value: render.T(m.CreatedAt.Format(time.RFC3339))},
+		{Label: "made by", Value: render.T("redisctl " + m.CreatedBy)},
+		{Label: "source", Value: render.T(fmt.Sprintf("%s (%s, %s %s)", m.Source.Instance, m.Source.Role, m.Source.Product, m.Source.Version))},
+		{Label: "method", Value: render.T(m.Source.Method)},
+		{Label: "position", Value: render.T(position(m.Source))},
+		{Label: "took", Value: render.T(durationsText(m.Durations))},
+	}
+	blocks := []render.Block{}
+	if f := m.RDB(); f != nil {
+		fields = append(fields,
+			render.Field{Label: "size", Value: render.T(operation.Bytes(f.Size).String())},
+			render.Field{Label: "sha256", Value: render.T(f.SHA256)},
+			render.Field{Label: "crc64", Value: checksumCell(f.RDB)},
+			render.Field{Label: "format", Value: render.T(fmt.Sprintf("RDB version %d", f.RDB.Version))},
+		)
+		blocks = append(blocks, keyTable(f.RDB))
+	}
+	if e.Problem != nil {
+		fields = append(fields, render.Field{Label: "problem", Value: render.Cell{Text: e.Problem.Error(), Style: render.Bad}})
+	}
+	return render.Document{Value: m, Names: []string{m.ID}, Blocks: append([]render.Block{fields}, blocks...)}
+}
+
+// keyTable counts keys by database and type.
+func keyTable(s *rdb.Summary) render.Block {
+	t := render.Table{Columns: []render.Column{
+		{Title: "DB"}, {Title: "KEYS", Right: true}, {Title: "WITH EXPIRY", Right: true}, {Title: "TYPES"},
+	}}
+	for _, db := range s.DBs {
+		types := make([]string, 0, len(db.Types))
+		for _, name := range slices.Sorted(maps.Keys(db.Types)) {
+			types = append(types, fmt.Sprintf("%d %s", db.Types[name], name))
+		}
+		t.Rows = append(t.Rows, []render.Cell{
+			render.T(strconv.Itoa(db.DB)), render.T(strconv.FormatInt(db.Keys, 10)),
+			render.T(strconv.FormatInt(db.Expires, 10)), render.T(strings.Join(types, ", ")),
+		})
+	}
+	return t
+}
+
+func verifyDocument(r snapshot.Report) render.Document {
+	verdict := render.Text{Text: "verified: " + r.Location, Style: render.Good}
+	if !r.Verified {
+		verdict = render.Text{Text: "not verified, too new for this redisctl: " + r.Location, Style: render.Warn}
+	}
+	t := render.Table{Columns: []render.Column{{Title: "CHECK"}, {Title: "RESULT"}, {Title: "DETAIL"}}}
+	for _, c := range r.Checks {
+		result := render.Cell{Text: string(c.Result), Style: render.Good}
+		switch c.Result {
+		case snapshot.Failed:
+			result.Style = render.Bad
+			verdict = render.Text{Text: "FAILED: " + r.Location, Style: render.Bad}
+		case snapshot.Skipped:
+			result.Style = render.Dim
+		}
+		t.Rows = append(t.Rows, []render.Cell{render.T(string(c.Name)), result, render.T(c.Detail)})
+	}
+	read := render.Text{
+		Text:  fmt.Sprintf("read %s in %.2f s (%s/s)", operation.Bytes(r.Size), r.Duration, operation.Bytes(int64(r.Throughput))),
+		Style: render.Dim,
+	}
+	if r.Verified {
+		read.Text = "holds keys: " + keysText(r.RDB) + "; " + read.Text
+	}
+	return render.Document{Value: r, Names: []string{r.ID}, Blocks: []render.Block{verdict, t, read}}
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/redis"
+	"github.com/redisctl/redisctl/internal/render"
+)
+
+// infoSections are the sections that every supported version knows, for
+// completion; the server decides what it accepts.
+var infoSections = []string{
+	"server", "clients", "memory", "persistence", "stats", "replication", "cpu",
+	"modules", "commandstats", "errorstats", "latencystats", "cluster", "keyspace", "all", "everything",
+}
+
+func (a *app) newInfoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "info [SECTION...]",
+		Short: "Show INFO of every instance, side by side",
+		Long: `Asks every instance for INFO and shows the answers side by side; values that differ
+between instances stand out. With -o json, numbers are numbers and composite values
+(db0:keys=1,expires=0) are objects. Exit code 3 when some instances do not answer.`,
+		Example: `  redisctl info memory -n redis-prod
+  redisctl info server replication --pod cache-redis-0
+  redisctl info -o jsonpath='{.instances[0].value.server.redis_version}'`,
+		ValidArgs: infoSections,
+		RunE: a.run(func(ctx context.Context, sections []string) error {
+			return a.inspectAll(ctx, func(ctx context.Context, b *backend, d *operation.Deployment) error {
+				answers := inspect.Info(ctx, b.Connector, d, a.globals.timeout, sections...)
+				if err := a.print(infoDocument(d, answers)); err != nil {
+					return err
+				}
+				return inspect.Failure(answers)
+			})
+		}),
+	}
+}
+
+// infoDocument puts the instances' fields side by side, a table for each section.
+func infoDocument(d *operation.Deployment, answers []inspect.Answer[redis.Info]) render.Document {
+	doc := render.Document{Value: newAnswersResult(d, answers)}
+	var sections []redis.Section // the union, in the order of first appearance
+	for _, a := range answers {
+		doc.Names = append(doc.Names, a.Instance)
+		if a.Err != nil {
+			doc.Blocks = append(doc.Blocks, render.Text{Text: a.Instance + ": " + a.Error, Style: render.Bad})
+		}
+		sections = mergeSections(sections, a.Value.Sections())
+	}
+	for _, s := range sections {
+		t := render.Table{Columns: []render.Column{{Title: strings.ToUpper(s.Name)}}}
+		for _, a := range answers {
+			if a.Err == nil {
+				t.Columns = append(t.Columns, render.Column{Title: a.Instance})
+			}
+		}
+		for _, f := range s.Fields {
+			row := []render.Cell{render.T(f.Name)}
+			differs := false
+			for _, a := range answers {
+				if a.Err != nil {
+					continue
+				}
+				value := a.Value.Get(f.Name)
+				row = append(row, render.T(value))
+				differs = differs || value != row[1].Text
+			}
+			if differs {
+				for i := 1; i < len(row); i++ {
+					row[i].Style = render.Strong
+				}
+			}
+			t.Rows = append(t.Rows, row)
+		}
+		doc.Blocks = append(doc.Blocks, t)
+	}
+	return doc
+}
+
+// mergeSections adds what other has and union lacks: sections, and fields of a
+// section.
+func mergeSections(union, other []redis.Section) []redis.Section {
+	for _, section := range other {
+		at := -1
+		for i := range union {
+			if union[i].Name == section.Name {
+				at = i
+			}
+		}
+		if at < 0 {
+			union = append(union, redis.Section{Name: section.Name})
+			at = len(union) - 1
+		}
+		known := make(map[string]bool)
+		for _, f := range union[at].Fields {
+			known[f.Name] = true
+		}
+		for _, f := range section.Fields {
+			if !known[f.Name] {
+				union[at].Fields = append(union[at].Fields, f)
+			}
+		}
+	}
+	return union
+}

@@ -1,0 +1,275 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/render"
+)
+
+// invocation is what a command line means: which command, with what.
+type invocation struct {
+	command string
+	options any
+	args    []string
+	globals globals
+}
+
+// parse reads a command line up to the point where the command's body would run.
+func parse(t *testing.T, env map[string]string, line ...string) (invocation, error) {
+	t.Helper()
+	var out bytes.Buffer
+	a := newApp(System{
+		In: strings.NewReader(""), Out: &out, Err: &out, Now: time.Now,
+		LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+	})
+	a.backend = func(*app) (*backend, error) { return nil, errors.New("a parsed command was run") }
+	var got invocation
+	a.invoke = func(options any, args []string, _ func() error) error {
+		got.options, got.args, got.globals = options, args, a.globals
+		return nil
+	}
+	root := a.newRootCommand()
+	root.SetArgs(line)
+	cmd, err := root.ExecuteContextC(context.Background())
+	got.command = cmd.CommandPath()
+	got.globals.format = render.Format{} // tested in package render
+	return got, err
+}
+
+// defaults are the global flags of a command line without any.
+func defaults(change func(*globals)) globals {
+	g := globals{output: "table", timeout: 5 * time.Second}
+	if change != nil {
+		change(&g)
+	}
+	return g
+}
+
+const store = "tmp/redis-backups" // the default of --backup-dir, below ./
+
+// TestOptions compares all that a command gets with what its flags are documented to
+// set.
+func TestOptions(t *testing.T) {
+	thresholds := health.Options{
+		Timeout: 5 * time.Second, MaxLagBytes: 16 << 20, MaxSilence: 10 * time.Second,
+		MaxMemory: 0.9, MaxSaveAge: 24 * time.Hour,
+	}
+	changed := thresholds
+	changed.MaxLagBytes, changed.MaxSilence = 5, 7*time.Second
+	fleet := thresholds
+	fleet.MaxMemory, fleet.MaxSaveAge = 0.5, time.Hour
+	defaultStore := storeOptions{dir: "./" + store}
+	stream := backup.Options{Stall: 15 * time.Second}
+
+	cases := []struct {
+		line    string
+		options any
+		args    []string
+		globals func(*globals)
+	}{
+		{"version", noOptions{}, nil, nil},
+		{"version -o json -v", noOptions{}, nil, func(g *globals) { g.output, g.verbose = "json", true }},
+		{"completion zsh", noOptions{}, []string{"zsh"}, nil},
+
+		{"health", healthOptions{checks: thresholds}, nil, nil},
+		{
+			"health -n prod -r cache --pod cache-redis-1 --context c --kubeconfig k --timeout 2s --no-color -o wide",
+			healthOptions{checks: thresholds}, nil,
+			func(g *globals) {
+				g.target = operation.Target{Namespace: "prod", Release: "cache", Pod: "cache-redis-1"}
+				g.context, g.kubeconfig, g.timeout, g.noColor, g.output = "c", "k", 2*time.Second, true, "wide"
+			},
+		},
+		{
+			"health -A --max-memory 0.5 --max-save-age 1h",
+			healthOptions{checks: fleet, allNamespaces: true}, nil, nil,
+		},
+		{"health --max-bytes 5 --max-seconds 7s", healthOptions{checks: changed}, nil, nil},
+		{
+			"health --address a:1,b:2 --address c:3 --username u --ask-password --tls --tls-ca ca --tls-cert crt --tls-key key --tls-server-name s --tls-insecure",
+			healthOptions{checks: thresholds}, nil,
+			func(g *globals) {
+				g.target.Addresses = []string{"a:1", "b:2", "c:3"}
+				g.addresses = addressOptions{
+					username: "u", askPassword: true, tls: true, tlsCA: "ca", tlsCert: "crt", tlsKey: "key",
+					tlsName: "s", tlsInsecure: true,
+				}
+			},
+		},
+		{"health ping", noOptions{}, nil, nil},
+		{"health version --namespace prod", noOptions{}, nil, func(g *globals) { g.target.Namespace = "prod" }},
+
+		{"info", noOptions{}, nil, nil},
+		{"info memory server", noOptions{}, []string{"memory", "server"}, nil},
+
+		{"replication info --max-bytes 5 --max-seconds 7s", changed, nil, nil},
+		{"replication primary", noOptions{}, nil, nil},
+		{"replication role cache-redis-1", noOptions{}, []string{"cache-redis-1"}, nil},
+		{"replication lag", lagOptions{health: thresholds, interval: 2 * time.Second}, nil, nil},
+		{
+			"replication lag -w --interval 1s --max-bytes 5 --max-seconds 7s",
+			lagOptions{health: changed, watch: true, interval: time.Second}, nil, nil,
+		},
+		{"replication check", thresholds, nil, nil},
+
+		{"backup rdb", backupRDBOptions{backup: stream, store: defaultStore, method: "stream", transfer: "auto"}, nil, nil},
+		{
+			"backup rdb --method bgsave --transfer disk --stall-timeout 3s --allow-stale --ignore-space --dry-run --backup-dir /b",
+			backupRDBOptions{
+				backup: backup.Options{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
+				store:  storeOptions{dir: "/b"}, method: "bgsave", transfer: "disk", dryRun: true,
+			}, nil, nil,
+		},
+		{"backup list", backupListOptions{store: defaultStore}, nil, nil},
+		{"backup list --since 24h --backup-dir /b", backupListOptions{store: storeOptions{dir: "/b"}, since: 24 * time.Hour}, nil, nil},
+		{"backup show latest", defaultStore, []string{"latest"}, nil},
+		{"backup verify x.rdb", backupVerifyOptions{store: defaultStore}, []string{"x.rdb"}, nil},
+		{"backup verify --deep latest", backupVerifyOptions{store: defaultStore, deep: true}, []string{"latest"}, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.line, func(t *testing.T) {
+			words := strings.Fields(c.line)
+			got, err := parse(t, nil, words...)
+			require.NoError(t, err)
+			if c.args == nil {
+				c.args = []string{}
+			}
+			assert.Equal(t, invocation{
+				command: got.command, options: c.options, args: c.args, globals: defaults(c.globals),
+			}, got)
+			assert.True(t, strings.HasPrefix("redisctl "+c.line, got.command), "%s ran", got.command)
+		})
+	}
+}
+
+// TestOptionsOfTheOperation: what `backup rdb` hands to its operation.
+func TestOptionsOfTheOperation(t *testing.T) {
+	o := backupRDBOptions{method: "bgsave", transfer: "disk", backup: backup.Options{Stall: time.Second}}
+	g := defaults(func(g *globals) { g.target.Pod = "cache-redis-1" })
+	require.NoError(t, o.complete(g))
+	assert.Equal(t, backup.Options{
+		Method: backup.MethodBgsave, Instance: "cache-redis-1", DiskBased: true,
+		Timeout: 5 * time.Second, Stall: time.Second,
+	}, o.backup)
+}
+
+// TestPrecedence: flag, then environment, then file, then default; for values and for
+// which target is meant.
+func TestPrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("timeout: 1s\nmax-bytes: 1\nnamespace: from-file\noutput: yaml\n"), 0o600))
+	env := map[string]string{
+		"REDISCTL_CONFIG": file, "REDISCTL_TIMEOUT": "2s", "REDISCTL_MAX_BYTES": "2", "REDISCTL_RELEASE": "from-env",
+		"REDISCTL_NO_COLOR": "true",
+	}
+	got, err := parse(t, env, "health", "--timeout", "3s")
+	require.NoError(t, err)
+	assert.Equal(t, defaults(func(g *globals) {
+		g.timeout, g.output, g.noColor = 3*time.Second, "yaml", true
+		g.target = operation.Target{Namespace: "from-file", Release: "from-env"}
+	}), got.globals)
+	assert.Equal(t, int64(2), got.options.(healthOptions).checks.MaxLagBytes)
+
+	got, err = parse(t, env, "health", "--address", "a:1")
+	require.NoError(t, err)
+	assert.Equal(t, operation.Target{Addresses: []string{"a:1"}}, got.globals.target, "a typed address wins over a configured release")
+
+	env["REDISCTL_ADDRESS"] = "a:1,b:2"
+	got, err = parse(t, env, "health", "-n", "typed")
+	require.NoError(t, err)
+	assert.Equal(t, operation.Target{Namespace: "typed", Release: "from-env"}, got.globals.target)
+
+	_, err = parse(t, env, "health")
+	require.Error(t, err, "two configured targets contradict each other")
+	_, err = parse(t, nil, "health", "-A", "--address", "a:1")
+	require.Error(t, err)
+}
+
+// TestExamplesAreRight parses the examples of every command, so that none goes stale.
+func TestExamplesAreRight(t *testing.T) {
+	examples := 0
+	eachCommand(func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.Example) {
+			line, isExample := strings.CutPrefix(strings.TrimSpace(line), "redisctl ")
+			if !isExample {
+				continue
+			}
+			examples++
+			_, err := parse(t, nil, shellWords(line)...)
+			assert.NoError(t, err, "the example of %s: redisctl %s", cmd.CommandPath(), line)
+		}
+	})
+	assert.Greater(t, examples, 20)
+}
+
+// shellWords splits a line of an example up to the first shell operator.
+func shellWords(line string) []string {
+	var words []string
+	for _, operator := range []string{" && ", " | ", " > "} {
+		line, _, _ = strings.Cut(line, operator)
+	}
+	for n, part := range strings.Split(line, "'") {
+		switch fields := strings.Fields(part); {
+		case n%2 == 1 && len(words) > 0:
+			words[len(words)-1] += part // the quoted part of -o jsonpath='...'
+		default:
+			words = append(words, fields...)
+		}
+	}
+	return words
+}
+
+// TestEveryCommandIsDocumented: what --help and the reference show.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	eachCommand(func(cmd *cobra.Command) {
+		name := cmd.CommandPath()
+		assert.NotEmpty(t, cmd.Short, name)
+		assert.NotEmpty(t, cmd.Long, "%s: Long says what can go wrong", name)
+		if !cmd.HasSubCommands() {
+			assert.NotEmpty(t, cmd.Example, name)
+		}
+		for line := range strings.Lines(cmd.Long) {
+			assert.LessOrEqual(t, len([]rune(strings.TrimSpace(line))), 92, "%s: a line too long for a terminal: %s", name, line)
+		}
+	})
+}
+
+func eachCommand(visit func(*cobra.Command)) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		visit(cmd)
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newApp(System{LookupEnv: func(string) (string, bool) { return "", false }, Now: time.Now}).newRootCommand())
+}
+
+// TestConsentIsNotConfigurable: no command may take --yes or --dry-run from anywhere
+// but the command line.
+func TestConsentIsNotConfigurable(t *testing.T) {
+	root := newApp(System{LookupEnv: func(string) (string, bool) { return "", false }, Now: time.Now}).newRootCommand()
+	names := flagNames(root)
+	for _, flag := range []string{"yes", "dry-run", "help", "config"} {
+		assert.NotContains(t, names, flag)
+	}
+	assert.True(t, slices.Contains(names, "backup-dir") && slices.Contains(names, "max-bytes"), "%v", names)
+	got, err := parse(t, map[string]string{"REDISCTL_DRY_RUN": "true", "REDISCTL_YES": "true"}, "backup", "rdb")
+	require.NoError(t, err)
+	assert.False(t, got.options.(backupRDBOptions).dryRun)
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/replication"
+	"github.com/redisctl/redisctl/internal/operation/topology"
+)
+
+func (a *app) newReplicationCommand() *cobra.Command {
+	return newGroup("replication", "Show who follows whom, how closely, and where Services point",
+		"Shows the replication topology as the servers themselves describe it. A pod's name\nor ordinal says nothing about its role.",
+		a.newReplicationInfoCommand(),
+		a.newReplicationPrimaryCommand(),
+		a.newReplicationRoleCommand(),
+		a.newReplicationLagCommand(),
+		a.newReplicationCheckCommand(),
+	)
+}
+
+// observe resolves the target and asks every instance.
+func (a *app) observe(ctx context.Context) (topology.Topology, error) {
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return topology.Topology{}, err
+	}
+	defer b.Close()
+	t := topology.Observe(ctx, b.Connector, d, a.globals.timeout)
+	return t, t.Denied()
+}
+
+func (a *app) newReplicationInfoCommand() *cobra.Command {
+	o := health.DefaultOptions()
+	cmd := &cobra.Command{
+		Use:   "info",
+		Short: "Show the topology as a tree, with offsets, lag and Services",
+		Long: `Shows the primary, its replicas below it, the offset and lag of each, and where each
+Service sends its clients. Drift and split brain are named below the tree.`,
+		Example: `  redisctl replication info -n redis-prod
+  redisctl replication info -o jsonpath='{.primary}'`,
+		Args: noArgs,
+		RunE: runWith(a, &o, func(ctx context.Context, o health.Options, _ []string) error {
+			t, err := a.observe(ctx)
+			if err != nil {
+				return err
+			}
+			return a.print(replicationDocument(replication.Describe(&t, o)))
+		}),
+	}
+	addThresholdFlags(cmd, &o)
+	return cmd
+}
+
+func (a *app) newReplicationPrimaryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "primary",
+		Short:   "Name the observed primary",
+		Long:    "Prints the instance that says it is the primary. Exit code 10 when none does, or\nseveral do.",
+		Example: "  redisctl replication primary -n redis-prod -o name",
+		Args:    noArgs,
+		RunE: a.run(func(ctx context.Context, _ []string) error {
+			t, err := a.observe(ctx)
+			if err != nil {
+				return err
+			}
+			p, err := replication.Primary(&t)
+			if err != nil {
+				return err
+			}
+			return a.print(primaryDocument(replication.Describe(&t, health.DefaultOptions()), p.Name))
+		}),
+	}
+}
+
+func (a *app) newReplicationRoleCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "role [POD]",
+		Short:             "Show the role of one instance, or of all",
+		Long:              "Prints the role that an instance says it has: primary or replica, and what a replica\nfollows.",
+		Example:           "  redisctl replication role cache-redis-1 -n redis-prod",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completePods,
+		RunE: a.run(func(ctx context.Context, args []string) error {
+			if len(args) == 1 {
+				a.globals.target.Pod = args[0]
+			}
+			t, err := a.observe(ctx)
+			if err != nil {
+				return err
+			}
+			report := replication.Describe(&t, health.DefaultOptions())
+			if pod := a.globals.target.Pod; pod != "" {
+				m := t.Member(pod)
+				if m.Err != nil {
+					return m.Err
+				}
+				report.Instances = []replication.Instance{instanceOf(report, pod)}
+			}
+			return a.print(roleDocument(report))
+		}),
+	}
+}
+
+type lagOptions struct {
+	health   health.Options
+	watch    bool
+	interval time.Duration
+}
+
+func (a *app) newReplicationLagCommand() *cobra.Command {
+	o := lagOptions{health: health.DefaultOptions(), interval: 2 * time.Second}
+	cmd := &cobra.Command{
+		Use:   "lag",
+		Short: "Show how far each replica is behind",
+		Long: `Shows, for each replica, the bytes of the primary's history that it has not applied
+and the seconds since it last heard from the primary. Exit code 10 when a replica
+exceeds a limit or its link is down.
+
+With --watch the lag is printed again and again until Ctrl-C.`,
+		Example: `  redisctl replication lag -n redis-prod
+  redisctl replication lag --max-bytes 0 --max-seconds 2s
+  redisctl replication lag --watch --interval 1s`,
+		Args: noArgs,
+		RunE: runWith(a, &o, a.runReplicationLag),
+	}
+	addThresholdFlags(cmd, &o.health)
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "repeat until Ctrl-C")
+	cmd.Flags().DurationVar(&o.interval, "interval", o.interval, "time between repetitions")
+	return cmd
+}
+
+func (a *app) runReplicationLag(ctx context.Context, o lagOptions, _ []string) error {
+	if o.interval <= 0 {
+		return operation.Errorf(operation.Usage, "--interval %s: it must be positive", o.interval)
+	}
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	show := func() ([]operation.Finding, error) {
+		t := topology.Observe(ctx, b.Connector, d, a.globals.timeout)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx) // half of the answers would be missing
+		}
+		if err := t.Denied(); err != nil {
+			return nil, err
+		}
+		report := replication.Describe(&t, o.health)
+		return report.Findings, a.print(lagDocument(report))
+	}
+	if !o.watch {
+		findings, err := show()
+		if err != nil {
+			return err
+		}
+		if !health.Clean(findings) {
+			return outcome(operation.Unhealthy, "replication of %s exceeds the limits", d)
+		}
+		return nil
+	}
+	ticker := time.NewTicker(o.interval)
+	defer ticker.Stop()
+	for {
+		if _, err := show(); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil // watching ends with Ctrl-C; nothing was interrupted
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *app) newReplicationCheckCommand() *cobra.Command {
+	o := health.DefaultOptions()
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Decide whether replication is ready for an upgrade or a failover",
+		Long: `Ready means: every instance answers, exactly one is the primary, every replica
+follows it with its link up and within the limits, and the Services reach it. Exit
+code 10 and the list of findings when not.`,
+		Example: "  redisctl replication check -n redis-prod && echo ready",
+		Args:    noArgs,
+		RunE: runWith(a, &o, func(ctx context.Context, o health.Options, _ []string) error {
+			t, err := a.observe(ctx)
+			if err != nil {
+				return err
+			}
+			report := replication.Describe(&t, o)
+			ready := health.Clean(report.Findings)
+			if err := a.print(checkDocument(report, ready)); err != nil {
+				return err
+			}
+			if !ready {
+				return outcome(operation.Unhealthy, "replication of %s is not ready", t.Deployment)
+			}
+			return nil
+		}),
+	}
+	addThresholdFlags(cmd, &o)
+	return cmd
+}

@@ -1,0 +1,182 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A backup that is interrupted, at whatever point and in whatever way, leaves nothing
+// that could be taken for a backup.
+func TestInterruptedBackup(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	r := e.install(t, e.namespace(t, "interrupt"), chart{
+		files: []string{"replica-password.yaml"}, replicas: 1, password: randomPassword(),
+		config: quickSync,
+	})
+	client := r.redis(t, 0)
+	const count, size = 20_000, 1024
+	fillFlat(t, client, count, size)
+	require.NoError(t, client.Do(t.Context(), "WAIT", 1, 30_000).Err())
+
+	// A server that takes half a minute for its data set: every interruption comes
+	// in the middle.
+	slowly := func(t *testing.T) *session {
+		t.Helper()
+		r.slowSaves(t, 30*time.Second/count, 1)
+		return r.session(t, "--pod", r.podName(1))
+	}
+	// None of the interruptions disturbs the next backup.
+	normal := func(t *testing.T, s *session) {
+		t.Helper()
+		r.slowSaves(t, 0, 1)
+		r.endSave(t, 1)
+		m := backup(&session{t: t, program: s.program, dir: s.dir, env: s.env, flags: s.flags, secrets: s.secrets}, "--transfer", "disk")
+		assert.Equal(t, int64(count), m.Files[0].RDB.Keys)
+		list := decode[backupList](s.run("backup", "list", "-o", "json").exits(0))
+		require.Len(t, list.Items, 1)
+		assert.Empty(t, list.Items[0].Problem)
+	}
+
+	t.Run("Ctrl-C while streaming", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb")
+		c.while("data arrives", func(context.Context) error { return arriving(t, s, 100*size) })
+		c.signal(os.Interrupt)
+		c.wait().exits(130).says("interrupted", "no backup was stored").within(20 * time.Second)
+		assert.Empty(t, files(t, s.dir), "not even a temporary file is left")
+		normal(t, s)
+	})
+	t.Run("SIGTERM while the server prepares", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb", "--transfer", "disk")
+		c.while("the server saves", func(ctx context.Context) error { return saving(ctx, r.redis(t, 1)) })
+		c.signal(terminate)
+		c.wait().exits(130).within(20 * time.Second)
+		assert.Empty(t, files(t, s.dir))
+		normal(t, s)
+	})
+	t.Run("Ctrl-C during BGSAVE", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb", "--method", "bgsave")
+		c.while("the server saves", func(ctx context.Context) error { return saving(ctx, r.redis(t, 1)) })
+		c.signal(os.Interrupt)
+		c.wait().exits(130).within(20 * time.Second)
+		assert.Empty(t, files(t, s.dir))
+		assert.Empty(t, r.lockHolder(t), "the lock is given back")
+		normal(t, s)
+	})
+	t.Run("kill -9 while streaming", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb")
+		c.while("data arrives", func(context.Context) error { return arriving(t, s, 100*size) })
+		c.signal(os.Kill)
+		c.wait().exits(-1)
+		for _, name := range files(t, s.dir) {
+			assert.Regexp(t, `\.redisctl-partial$`, name, "nothing has a final name")
+		}
+		assert.Empty(t, decode[backupList](s.run("backup", "list", "-o", "json").exits(0)).Items)
+		s.run("backup", "show", "latest").exits(2)
+		// What it left is of no concern to the next one.
+		r.slowSaves(t, 0, 1)
+		s.run("backup", "rdb", "--transfer", "disk").exits(0)
+		assert.Len(t, decode[backupList](s.run("backup", "list", "-o", "json").exits(0)).Items, 1)
+	})
+	t.Run("the source hangs", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb", "--stall-timeout", "3s")
+		c.while("data arrives", func(context.Context) error { return arriving(t, s, 100*size) })
+		wake := r.hang(t, 1)
+		c.wait().exits(7).says("no byte for 3s").within(60 * time.Second)
+		assert.Empty(t, files(t, s.dir))
+		wake()
+		normal(t, s)
+	})
+	t.Run("the source is busy and no stall", func(t *testing.T) {
+		// The disk-based form sends nothing but newlines until the file is complete.
+		s := r.session(t, "--pod", r.podName(1))
+		r.slowSaves(t, 8*time.Second/count, 1)
+		m := decode[manifest](s.run("backup", "rdb", "--transfer", "disk", "--stall-timeout", "3s", "-o", "json").exits(0))
+		assert.Greater(t, m.Durations.WaitSeconds, 3.0, "the server must have been busy for longer than the stall time-out")
+		s = r.session(t, "--pod", r.podName(1))
+		normal(t, s)
+	})
+	t.Run("kill -9 during BGSAVE", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb", "--method", "bgsave")
+		c.while("the server saves", func(ctx context.Context) error { return saving(ctx, r.redis(t, 1)) })
+		c.signal(os.Kill)
+		c.wait().exits(-1)
+		assert.Empty(t, files(t, s.dir))
+		// The lock outlives its holder for a while, and says whose it was.
+		s.run("backup", "rdb", "--method", "bgsave").exits(6).says(fmt.Sprintf("/%d since", c.cmd.Process.Pid))
+		normal(t, s) // by streaming, which needs no lock
+	})
+	t.Run("the source is deleted", func(t *testing.T) {
+		s := slowly(t)
+		c := s.start("backup", "rdb")
+		c.while("data arrives", func(context.Context) error { return arriving(t, s, 100*size) })
+		r.deletePod(t, 1)
+		failed := c.wait()
+		assert.Contains(t, []int{1, 7}, failed.code, "%s", failed)
+		failed.says(r.podName(1), "no backup was stored")
+		assert.Empty(t, files(t, s.dir))
+		r.awaitReady(t)
+		normal(t, s)
+	})
+}
+
+// fillFlat writes keys of one size.
+func fillFlat(t *testing.T, client *goredis.Client, count, size int) {
+	t.Helper()
+	const batch = 1000
+	value := strings.Repeat("0123456789abcdef", size/16)
+	for first := 0; first < count; first += batch {
+		_, err := client.Pipelined(t.Context(), func(p goredis.Pipeliner) error {
+			for i := first; i < first+batch; i++ {
+				p.Set(t.Context(), fmt.Sprintf("flat:%d", i), value, 0)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+}
+
+// arriving is nil once that many bytes of a backup have been stored.
+func arriving(t *testing.T, s *session, size int64) error {
+	t.Helper()
+	var stored int64
+	for _, name := range files(t, s.dir) {
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		if err != nil {
+			return err
+		}
+		stored += info.Size()
+	}
+	if stored < size {
+		return fmt.Errorf("%d bytes have arrived", stored)
+	}
+	return nil
+}
+
+// lockHolder returns who holds the release's lock.
+func (r *release) lockHolder(t *testing.T) string {
+	t.Helper()
+	lease, err := r.env.CoordinationV1().Leases(r.namespace).Get(t.Context(), "redisctl-"+r.workload, metav1.GetOptions{})
+	require.NoError(t, err)
+	if lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *lease.Spec.HolderIdentity
+}

@@ -1,0 +1,167 @@
+package e2e_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const terminate = syscall.SIGTERM
+
+// randomPassword returns a password that looks different in every encoding.
+func randomPassword() string { return `pa55 w0rd"\/+&=%?<` + rand.Text() + ">" }
+
+// formsOf returns the forms in which a secret could turn up.
+func formsOf(secret string) map[string]string {
+	quoted, err := json.Marshal(secret)
+	if err != nil {
+		panic(err) // a string can always be marshalled
+	}
+	forms := map[string]string{
+		"as it is":       secret,
+		"in JSON":        strings.Trim(string(quoted), `"`),
+		"in Go syntax":   strings.Trim(fmt.Sprintf("%q", secret), `"`),
+		"in a URL query": url.QueryEscape(secret),
+		"in a URL path":  url.PathEscape(secret),
+	}
+	if _, core, ok := strings.Cut(secret, "<"); ok { // of randomPassword: what no encoding changes
+		forms["its core"] = strings.TrimSuffix(core, ">")
+	}
+	// In a longer text, base64 has three forms, by where the secret begins.
+	for shift := range 3 {
+		text := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("\x00", shift) + secret))
+		begin := (shift*8 + 5) / 6 // the first character of nothing but the secret
+		forms[fmt.Sprintf("in base64, shifted by %d", shift)] = text[begin : len(text)-1]
+	}
+	return forms
+}
+
+// The password is nowhere but where it belongs: not in what commands print or write,
+// whether they succeed or fail, not in any process's arguments meanwhile, and not in
+// what the API server logs.
+func TestPasswordAppearsNowhere(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	r := e.install(t, e.namespace(t, "secret"), chart{
+		files: []string{"replica-password.yaml"}, replicas: 1, password: randomPassword(), config: quickSync,
+	})
+	audit, err := os.Open(e.auditLog)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, audit.Close()) }()
+	_, err = audit.Seek(0, io.SeekEnd)
+	require.NoError(t, err)
+	arguments := watchArguments(t)
+
+	s := r.session(t)
+	commands := append([][]string{}, observing...)
+	for _, method := range [][]string{nil, {"--transfer", "disk"}, {"--method", "bgsave"}, {"--dry-run"}} {
+		commands = append(commands, append([]string{"backup", "rdb", "-v"}, method...))
+	}
+	commands = append(commands,
+		[]string{"backup", "list"}, []string{"backup", "show", "latest"}, []string{"backup", "verify", "latest", "-v"})
+	for _, command := range commands {
+		for _, format := range []string{"table", "wide", "json", "yaml", "name"} {
+			s.run(append(command, "-o", format, "-v")...).exits(0)
+		}
+	}
+	s.complete("health", "--namespace", r.namespace, "--pod", "")
+	// The plain address knows the same password, from the environment.
+	address := *s.with("REDISCTL_PASSWORD", r.password)
+	address.flags = []string{"--address", r.pod(t, 0).Status.PodIP + ":6379"}
+	for _, command := range [][]string{{"health"}, {"info"}, {"backup", "rdb", "--transfer", "disk"}} {
+		address.run(append(command, "-v", "-o", "json")...).exits(0)
+	}
+	for _, path := range files(t, s.dir) {
+		text, err := os.ReadFile(filepath.Join(s.dir, path))
+		require.NoError(t, err)
+		for form, secret := range formsOf(r.password) {
+			assert.NotContains(t, string(text), secret, "%s (%s)", path, form)
+		}
+	}
+
+	// A password that the server does not accept, with the same characters.
+	wrong := randomPassword()
+	s.secrets = append(s.secrets, wrong)
+	value := base64.StdEncoding.EncodeToString([]byte(wrong))
+	_, err = e.CoreV1().Secrets(r.namespace).Patch(t.Context(), r.workload, types.MergePatchType,
+		[]byte(`{"data":{"redis-password":"`+value+`"}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	for _, command := range observing {
+		s.run(append(command, "-v")...).exits(8).says("WRONGPASS")
+	}
+	s.run("backup", "rdb", "-v").exits(8).says("WRONGPASS")
+	address.with("REDISCTL_PASSWORD", wrong).run("health", "-v").exits(8).says("WRONGPASS")
+	address.with("REDISCTL_PASSWORD", "").run("health", "-v").exits(8).says("NOAUTH")
+
+	seen := arguments()
+	assert.Contains(t, seen, "redis-server", "the watch must have seen something")
+	assert.Contains(t, seen, "redisctl-sha256", "the watch must have seen what redisctl runs in containers")
+	log, err := io.ReadAll(audit)
+	require.NoError(t, err)
+	assert.Contains(t, string(log), r.namespace+"/pods/"+r.podName(1)+"/portforward", "the audit log must have recorded redisctl")
+	for _, password := range []string{r.password, wrong} {
+		for form, secret := range formsOf(password) {
+			assert.NotContains(t, seen, secret, "arguments of a process (%s)", form)
+			if at := bytes.Index(log, []byte(secret)); at >= 0 {
+				line := log[bytes.LastIndexByte(log[:at], '\n')+1:]
+				assert.Fail(t, "the audit log holds the password", "%s: %.2000s", form, line)
+			}
+		}
+	}
+}
+
+// watchArguments collects the arguments of all processes of this machine, containers
+// included, until the function that it returns is called.
+func watchArguments(t *testing.T) (stop func() string) {
+	t.Helper()
+	done, ended := make(chan struct{}), make(chan struct{})
+	seen := make(map[string]bool)
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			for _, path := range paths {
+				text, err := os.ReadFile(path)
+				if err == nil { // else it has just ended
+					seen[string(text)] = true
+				}
+			}
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	stop = sync.OnceValue(func() string {
+		close(done)
+		<-ended
+		var all strings.Builder
+		for text := range seen {
+			all.WriteString(strings.ReplaceAll(text, "\x00", " "))
+			all.WriteByte('\n')
+		}
+		return all.String()
+	})
+	t.Cleanup(func() { stop() })
+	return stop
+}
