@@ -170,6 +170,19 @@ func testPermissions(t *testing.T, r *release) {
 		assert.Equal(t, before, r.info(t, 1)["rdb_last_save_time"], "nothing was saved")
 		assert.Empty(t, files(t, s.dir))
 	})
+	t.Run("services", func(t *testing.T) {
+		s := as(t, without("services"))
+		report := decode[healthReport](s.run("health", "-o", "json").exits(10))
+		require.Len(t, report.Findings, 1)
+		f := named(t, report, "not-checked", "services")
+		assert.Contains(t, f.Message, "list services")
+		s.run("replication", "check").exits(10).shows("not ready", "[not-checked]")
+		s.run("backup", "rdb").exits(0)
+	})
+	t.Run("configmaps", func(t *testing.T) {
+		report := decode[healthReport](as(t, without("configmaps")).run("health", "-o", "json").exits(0))
+		assert.Contains(t, named(t, report, "not-checked", "config").Message, "get configmaps")
+	})
 	t.Run("another namespace", func(t *testing.T) {
 		s := as(t, operatorRole)
 		s.flags = []string{"--namespace", "kube-system"}

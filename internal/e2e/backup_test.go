@@ -25,11 +25,12 @@ import (
 // manifest is what a script reads of `backup rdb -o json`, of `backup show -o json`
 // and of the manifest itself.
 type manifest struct {
-	File       string
-	ID         string
-	APIVersion string
-	CreatedAt  time.Time
-	Source     struct {
+	File        string
+	ID          string
+	APIVersion  string
+	CreatedAt   time.Time
+	CompletedAt time.Time
+	Source      struct {
 		Namespace, Release, Instance, Role, Product, Version, RunID string
 		ReplicationID                                               string
 		ReplicationOffset                                           int64
@@ -46,6 +47,7 @@ type manifest struct {
 			}
 			Keys     int64
 			Checksum string
+			Aux      map[string]string
 		}
 	}
 	Durations struct{ WaitSeconds, TransferSeconds float64 }
@@ -61,6 +63,10 @@ func backup(s *session, args ...string) manifest {
 	m := decode[manifest](s.run(append([]string{"backup", "rdb", "-o", "json"}, args...)...).exits(0).quiet())
 	require.Len(t, m.Files, 1)
 	assert.Equal(t, "ok", m.Files[0].RDB.Checksum)
+	// Both clocks are this machine's; the server's counts whole seconds.
+	from := time.Unix(number(t, m.Files[0].RDB.Aux["ctime"]), 0)
+	assert.False(t, from.Before(m.CreatedAt.Truncate(time.Second)), "data from %s is older than the backup: %s", from, m.CreatedAt)
+	assert.False(t, from.After(m.CompletedAt), "data from %s is newer than the backup: %s", from, m.CompletedAt)
 	info, err := os.Stat(m.path(s))
 	require.NoError(t, err)
 	assert.Equal(t, m.Files[0].SizeBytes, info.Size())

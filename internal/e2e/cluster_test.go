@@ -212,7 +212,7 @@ func poll(ctx context.Context, condition func(context.Context) error) error {
 
 // patience is how long a test waits for the cluster: much longer than it takes, so
 // that only what is really stuck fails on a busy machine.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 // eventually waits for a condition, which returns nil when it is met.
 func eventually(t *testing.T, what string, condition func(ctx context.Context) error) {

@@ -143,11 +143,19 @@ func TestPodHangs(t *testing.T) {
 	})
 
 	// The primary hangs.
-	wake = r.hang(t, 0)
+	r.hang(t, 0)
 	report = decode[healthReport](s.run("health", "-o", "json").exits(10).within(limit))
 	named(t, report, "pod-hanging", r.podName(0))
 	named(t, report, "no-primary", r.workload)
 	s.run("replication", "primary").exits(10).within(limit).says(r.podName(0))
-	wake()
-	r.awaitLink(t, 1)
+
+	// Somebody promotes pod 1, pod 2 goes on waiting for the old primary.
+	r.follow(t, 1, -1)
+	report = decode[healthReport](s.run("health", "-o", "json").exits(10).within(limit))
+	assert.Equal(t, r.podName(1), report.Primary)
+	wrong := named(t, report, "wrong-primary", r.podName(2))
+	assert.Contains(t, wrong.Message, r.podName(0))
+	named(t, report, "service-elsewhere", r.workload)
+	m := backup(s)
+	assert.Equal(t, []string{r.podName(1), "primary"}, []string{m.Source.Instance, m.Source.Role})
 }

@@ -3,9 +3,10 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/redisctl/redisctl/internal/testkit/faultproxy"
 )
 
 // A backup that is interrupted, at whatever point and in whatever way, leaves nothing
@@ -112,6 +116,10 @@ func TestInterruptedBackup(t *testing.T) {
 		s = r.session(t, "--pod", r.podName(1))
 		normal(t, s)
 	})
+	t.Run("the connection is cut", func(t *testing.T) {
+		r.slowSaves(t, 0, 1)
+		testCut(t, r, count*size)
+	})
 	t.Run("kill -9 during BGSAVE", func(t *testing.T) {
 		s := slowly(t)
 		c := s.start("backup", "rdb", "--method", "bgsave")
@@ -137,11 +145,54 @@ func TestInterruptedBackup(t *testing.T) {
 	})
 }
 
+// testCut cuts the connection to the API server early in the data, in its middle and
+// close to its end, or makes it fall silent. size is that of the data in bytes.
+func testCut(t *testing.T, r *release, size int64) {
+	server, err := url.Parse(r.env.config.Host)
+	require.NoError(t, err)
+	for name, method := range map[string][]string{
+		"eof": nil, "length": {"--transfer", "disk"}, "file": {"--method", "bgsave"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxy := faultproxy.Start(t, server.Host, faultproxy.Options{})
+			method = append(method, "--stall-timeout", "3s")
+			s := r.session(t, "--pod", r.podName(1))
+			s = s.with("KUBECONFIG", r.env.changed(t, func(config *clientcmdapi.Config) {
+				for _, cluster := range config.Clusters {
+					cluster.Server = "https://" + proxy.Addr
+					cluster.TLSServerName = server.Hostname()
+				}
+			}))
+			backup(s, method...)
+			whole := files(t, s.dir)
+			for action, positions := range map[faultproxy.Action][]int64{
+				// Only the connection that carries the data carries that much.
+				faultproxy.FIN: {size / 10, size / 2, size}, faultproxy.RST: {size / 10, size / 2, size}, faultproxy.Stall: {size / 2},
+			} {
+				for _, after := range positions {
+					proxy.Set(faultproxy.Options{ToClient: faultproxy.Faults{Action: action, After: after}})
+					failed := s.run(append([]string{"backup", "rdb"}, method...)...).says("no backup was stored", r.podName(1)).within(60 * time.Second)
+					if action == faultproxy.Stall {
+						failed.exits(7).says("for 3s")
+					} else {
+						failed.exits(1)
+					}
+					assert.Equal(t, whole, files(t, s.dir), "only the first one is there")
+				}
+			}
+			require.True(t, proxy.HasFired())
+		})
+	}
+}
+
 // fillFlat writes keys of one size.
 func fillFlat(t *testing.T, client *goredis.Client, count, size int) {
 	t.Helper()
 	const batch = 1000
-	value := strings.Repeat("0123456789abcdef", size/16)
+	value := make([]byte, size) // that does not compress
+	for i := range value {
+		value[i] = byte(rand.Uint32())
+	}
 	for first := 0; first < count; first += batch {
 		_, err := client.Pipelined(t.Context(), func(p goredis.Pipeliner) error {
 			for i := first; i < first+batch; i++ {

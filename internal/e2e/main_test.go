@@ -43,7 +43,7 @@ func runAll(m *testing.M) int {
 			panic(err) // the flag exists in every test binary
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // to compile redisctl on a slow machine
 	defer cancel()
 	var cleanup func()
 	world, cleanup, setupErr = setUp(ctx)
@@ -144,6 +144,9 @@ func findHelm(cache string) (string, error) {
 // lock makes runs on one machine wait for each other: a run deletes what is left of
 // earlier ones. The kernel drops the lock with the process.
 func lock(path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

@@ -39,6 +39,9 @@ type chart struct {
 	// password of the chart's own Secret. What a values file says is known to
 	// everybody who reads this repository, so the tests that look for leaks set it.
 	password string
+	// token is the password in the Secret that testdata/values/existing-secret.yaml
+	// wants to exist.
+	token string
 	// config are lines of redis.conf. They replace those of the values files.
 	config []string
 	// values are any others.
@@ -64,14 +67,6 @@ type release struct {
 // install installs a release and waits for it.
 func (e *environment) install(t *testing.T, namespace string, c chart) *release {
 	t.Helper()
-	r := e.installUnready(t, namespace, c)
-	r.awaitReady(t)
-	return r
-}
-
-// installUnready installs a release.
-func (e *environment) installUnready(t *testing.T, namespace string, c chart) *release {
-	t.Helper()
 	r := &release{env: e, namespace: namespace, name: c.release, password: c.password, clients: map[int]*goredis.Client{}}
 	t.Cleanup(func() {
 		for _, client := range r.clients {
@@ -85,6 +80,13 @@ func (e *environment) installUnready(t *testing.T, namespace string, c chart) *r
 	if !strings.Contains(r.name, "redis") {
 		r.workload += "-redis"
 	}
+	if c.token != "" {
+		r.password = c.token
+		_, err := e.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: "redis-auth"}, StringData: map[string]string{"token": c.token},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
 	files := []string{filepath.Join(e.testdata, "values", "quick.yaml")}
 	for _, file := range c.files {
 		files = append(files, filepath.Join(e.testdata, "values", file))
@@ -93,6 +95,7 @@ func (e *environment) installUnready(t *testing.T, namespace string, c chart) *r
 	files = append(files, writeYAML(t, c.overrides()))
 	e.runHelm(t, namespace, append([]string{"install", r.name, filepath.Join(e.testdata, "charts", "redis"), "--values"},
 		strings.Join(files, ","))...)
+	r.awaitReady(t)
 	return r
 }
 

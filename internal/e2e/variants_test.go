@@ -11,8 +11,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
 )
@@ -23,8 +21,6 @@ func TestChartVariants(t *testing.T) {
 	for _, variant := range []struct {
 		name  string
 		chart chart
-		// secret is made before the release.
-		secret *corev1.Secret
 		// findings of health, in any order; none means healthy.
 		findings []string
 		check    func(t *testing.T, r *release, report healthReport)
@@ -35,10 +31,9 @@ func TestChartVariants(t *testing.T) {
 		},
 		{
 			// Nobody can ask the server for its settings.
-			name:  "existing-secret-config-disabled",
-			chart: chart{files: []string{"existing-secret.yaml"}, config: []string{`rename-command CONFIG ""`}},
-			secret: &corev1.Secret{
-				ObjectMeta: metav1.ObjectMeta{Name: "redis-auth"}, StringData: map[string]string{"token": "made by the test"},
+			name: "existing-secret-config-disabled",
+			chart: chart{
+				files: []string{"existing-secret.yaml"}, token: randomPassword(), config: []string{`rename-command CONFIG ""`},
 			},
 		},
 		{
@@ -60,13 +55,8 @@ func TestChartVariants(t *testing.T) {
 		t.Run(variant.name, func(t *testing.T) {
 			t.Parallel()
 			e := setup(t)
-			namespace := e.namespace(t, variant.name)
-			if variant.secret != nil {
-				_, err := e.CoreV1().Secrets(namespace).Create(t.Context(), variant.secret, metav1.CreateOptions{})
-				require.NoError(t, err)
-			}
 			variant.chart.replicas = 1
-			r := e.installWithSecret(t, namespace, variant.chart, variant.secret)
+			r := e.install(t, e.namespace(t, variant.name), variant.chart)
 			client := r.redis(t, 0)
 			require.NoError(t, redisserver.Fill(t.Context(), client, 3, 300))
 			require.NoError(t, client.Do(t.Context(), "WAIT", 1, 30_000).Err())
@@ -89,22 +79,6 @@ func TestChartVariants(t *testing.T) {
 			}
 		})
 	}
-}
-
-// installWithSecret is install for a release whose password may be in a Secret of
-// the test's.
-func (e *environment) installWithSecret(t *testing.T, namespace string, c chart, secret *corev1.Secret) *release {
-	t.Helper()
-	if secret == nil {
-		return e.install(t, namespace, c)
-	}
-	for _, value := range secret.StringData {
-		r := e.installUnready(t, namespace, c)
-		r.password = value
-		r.awaitReady(t)
-		return r
-	}
-	return nil
 }
 
 // Two releases in one namespace, one of them with several independent servers.
@@ -134,9 +108,7 @@ func TestTwoReleasesInOneNamespace(t *testing.T) {
 	assert.Equal(t, "one-redis-0", report.Instances[0].Name)
 	assert.Equal(t, "primary", report.Instances[0].Role)
 	both.run("health", "ping", "--pod", two.podName(1), "-o", "name").exits(0).shows(two.podName(1))
-	for _, command := range observing {
-		one.session(t).run(command...).exits(0)
-	}
+	t.Run("output formats", func(t *testing.T) { testOutputFormats(t, one, one.session(t)) })
 
 	// Two servers that have nothing to do with each other are no split brain.
 	report = decode[healthReport](two.session(t).run("health", "-o", "json").exits(0).quiet())

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/redisctl/redisctl/internal/operation"
 )
@@ -321,6 +324,24 @@ func TestConnectionLost(t *testing.T) {
 	})
 }
 
+// A stream that was reset did not end in order, also where its Kubernetes
+// connection goes on.
+func TestConnectionReset(t *testing.T) {
+	eachTransport(t, func(t *testing.T, transport string) {
+		server := newPodServer(t, listen(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "+PONG\r\n") })).over(transport)
+		server.abort = true
+		client, d := testClient(t, server.URL, time.Minute)
+		tunnel, err := client.tunnel(d, d.Instances[0])
+		require.NoError(t, err)
+		tunnel.setRoute(routeForward)
+		conn, err := client.Dial(t.Context(), d, d.Instances[0])
+		require.NoError(t, err)
+		_, err = io.ReadAll(conn)
+		require.ErrorIs(t, err, ErrConnectionLost)
+		require.NoError(t, conn.Close())
+	})
+}
+
 func TestDialToAHangingAPIServer(t *testing.T) {
 	hanging := listen(t, silent)
 	t.Run("times out", func(t *testing.T) {
@@ -372,6 +393,10 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 		require.NoError(t, warm.Close())
 		eventually(t, func() bool { return server.streams.Load() == 0 }, "the warm-up ends")
 
+		tunnel, err := client.tunnel(d, d.Instances[0])
+		require.NoError(t, err)
+		counted := &countedStreams{Connection: tunnel.link.Connection}
+		tunnel.link.Connection = counted
 		before := goleak.IgnoreCurrent()
 		for n := range 50 {
 			conn, err := client.Dial(t.Context(), d, d.Instances[0])
@@ -383,11 +408,29 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 		}
 		eventually(t, func() bool { return server.streams.Load() == 0 }, "the server's streams end")
 		require.NoError(t, goleak.Find(before))
-		tunnel, err := client.tunnel(d, d.Instances[0])
-		require.NoError(t, err)
 		assert.Zero(t, tunnel.link.users)
+		assert.EqualValues(t, 100, counted.created.Load())
+		assert.EqualValues(t, 100, counted.removed.Load())
 		assert.EqualValues(t, 1, server.dials.Load())
+		require.NoError(t, client.Close())
+		eventually(t, func() bool { return server.links.Load() == 0 }, "closing the client ends the Kubernetes connection")
 	})
+}
+
+// countedStreams counts what a link is made to remember and to forget.
+type countedStreams struct {
+	httpstream.Connection
+	created, removed atomic.Int64
+}
+
+func (c *countedStreams) CreateStream(headers http.Header) (httpstream.Stream, error) {
+	c.created.Add(1)
+	return c.Connection.CreateStream(headers)
+}
+
+func (c *countedStreams) RemoveStreams(streams ...httpstream.Stream) {
+	c.removed.Add(int64(len(streams)))
+	c.Connection.RemoveStreams(streams...)
 }
 
 // A link that was cut below SPDY is given up for a new one.

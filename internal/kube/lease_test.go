@@ -29,14 +29,28 @@ import (
 
 const ttl = 30 * time.Second
 
-// leases is an API server for Leases alone. It checks resourceVersions, which
-// client-go's fake leaves out.
-func leases() (*Client, *fake.Clientset) {
-	clientset := fake.NewClientset()
+// leaseServer is an API server for Leases alone. It checks resourceVersions,
+// which client-go's fake leaves out.
+type leaseServer struct {
+	*fake.Clientset
+	// back is when it accepts updates again, in nanoseconds since 1970.
+	back atomic.Int64
+}
+
+// away makes the server fail updates for a while.
+func (s *leaseServer) away(duration time.Duration) {
+	s.back.Store(time.Now().Add(duration).UnixNano())
+}
+
+func leases() (*Client, *leaseServer) {
+	clientset := &leaseServer{Clientset: fake.NewClientset()}
 	var version atomic.Int64
 	conflicts := func(action clienttesting.Action) (bool, runtime.Object, error) {
 		written := action.(interface{ GetObject() runtime.Object }).GetObject().(*coordinationv1.Lease)
 		if action.GetVerb() == "update" {
+			if time.Now().UnixNano() < clientset.back.Load() {
+				return true, nil, errors.New("no route to host")
+			}
 			existing, err := clientset.Tracker().Get(action.GetResource(), action.GetNamespace(), written.Name)
 			if err != nil {
 				return true, nil, err
@@ -120,21 +134,17 @@ func TestAcquireIsGivenBackAfterCtrlC(t *testing.T) {
 }
 
 func TestLeaseLost(t *testing.T) {
-	for name, lose := range map[string]func(*testing.T, *fake.Clientset){
-		"taken by somebody else": func(t *testing.T, clientset *fake.Clientset) {
+	for name, lose := range map[string]func(*testing.T, *leaseServer){
+		"taken by somebody else": func(t *testing.T, clientset *leaseServer) {
 			change(t, clientset, func(lease *coordinationv1.Lease) { lease.Spec.HolderIdentity = ptr.To("bob@laptop/8") })
 		},
-		"taken by a namesake": func(t *testing.T, clientset *fake.Clientset) {
+		"taken by a namesake": func(t *testing.T, clientset *leaseServer) {
 			change(t, clientset, func(lease *coordinationv1.Lease) { lease.Spec.AcquireTime = ptr.To(metav1.NewMicroTime(time.Now())) })
 		},
-		"deleted": func(t *testing.T, clientset *fake.Clientset) {
+		"deleted": func(t *testing.T, clientset *leaseServer) {
 			require.NoError(t, clientset.CoordinationV1().Leases("prod").Delete(t.Context(), "redisctl-redis", metav1.DeleteOptions{}))
 		},
-		"cannot be renewed": func(_ *testing.T, clientset *fake.Clientset) {
-			clientset.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return true, nil, errors.New("no route to host")
-			})
-		},
+		"cannot be renewed": func(_ *testing.T, clientset *leaseServer) { clientset.away(time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -165,10 +175,7 @@ func TestLeaseSurvivesDisturbances(t *testing.T) {
 		change(t, clientset, func(lease *coordinationv1.Lease) { lease.Annotations = map[string]string{"note": "busy"} })
 		time.Sleep(time.Minute)
 		require.NoError(t, ctx.Err())
-		back := time.Now().Add(15 * time.Second)
-		clientset.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return time.Now().Before(back), nil, errors.New("no route to host")
-		})
+		clientset.away(15 * time.Second)
 		time.Sleep(time.Minute)
 		require.NoError(t, ctx.Err())
 		lease := readLease(t, clientset)
@@ -180,7 +187,7 @@ func TestLeaseSurvivesDisturbances(t *testing.T) {
 
 func TestAcquireTakesOverAnExpiredLease(t *testing.T) {
 	// abandoned leaves a Lease behind whose holder was killed `ago`.
-	abandoned := func(t *testing.T, clientset *fake.Clientset, ago time.Duration) {
+	abandoned := func(t *testing.T, clientset *leaseServer, ago time.Duration) {
 		t.Helper()
 		then := metav1.NewMicroTime(time.Now().Add(-ago))
 		_, err := clientset.CoordinationV1().Leases("prod").Create(t.Context(), &coordinationv1.Lease{
@@ -270,7 +277,7 @@ func TestAcquireRace(t *testing.T) {
 
 func TestAcquireDenied(t *testing.T) {
 	client, clientset := leases()
-	forbidden(clientset, "create", "leases")
+	forbidden(clientset.Clientset, "create", "leases")
 	_, _, err := client.Acquire(t.Context(), "prod", "redis", "ann@laptop/7", ttl)
 	assert.Equal(t, operation.Denied, operation.KindOf(err))
 	assert.ErrorContains(t, err, "not allowed to create leases in namespace prod")

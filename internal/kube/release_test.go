@@ -338,6 +338,41 @@ func TestResolveNameOverride(t *testing.T) {
 	assert.True(t, d.Instances[0].Pod.ContainerRunning)
 }
 
+func TestRedisContainer(t *testing.T) {
+	with := func(name string, ports ...corev1.ContainerPort) corev1.Container {
+		return corev1.Container{Name: name, Ports: ports}
+	}
+	metrics := with("metrics", corev1.ContainerPort{Name: "metrics", ContainerPort: 9121})
+	named := corev1.ContainerPort{Name: "redis", ContainerPort: 7000}
+	plain := corev1.ContainerPort{ContainerPort: 6379}
+	for name, test := range map[string]struct {
+		label      string
+		containers []corev1.Container
+		want       string
+		port       int
+	}{
+		"behind a sidecar":            {"redis", []corev1.Container{metrics, with("redis", plain)}, "redis", 6379},
+		"called neither":              {"kv", []corev1.Container{metrics, with("server", named)}, "server", 7000},
+		"called after the chart":      {"kv", []corev1.Container{with("proxy", plain), with("redis", plain), with("kv", named)}, "kv", 7000},
+		"beside a proxy":              {"kv", []corev1.Container{with("proxy", plain), with("redis", plain)}, "redis", 6379},
+		"sidecar called like a redis": {"redis", []corev1.Container{with("redis"), with("server", plain)}, "server", 6379},
+		"without a port": {"kv", []corev1.Container{metrics, {
+			Name: "kv", Command: []string{"/usr/local/bin/redis-server"},
+		}}, "kv", 6379},
+		"Valkey without a port": {"kv", []corev1.Container{{Name: "a"}, {Name: "b", Command: []string{"valkey-server"}}}, "b", 6379},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{nameLabel: test.label}}}
+			set.Spec.Template.Spec.Containers = test.containers
+			container := redisContainer(set)
+			require.NotNil(t, container)
+			assert.Equal(t, test.want, container.Name)
+			assert.Equal(t, test.port, redisPort(container))
+		})
+	}
+	assert.Nil(t, redisContainer(otherStatefulSet("prod", "postgres")))
+}
+
 func TestResolveVolume(t *testing.T) {
 	for name, test := range map[string]struct {
 		chart chart

@@ -46,11 +46,15 @@ type podServer struct {
 	// deaf is the number of the Kubernetes connection, counted from 1, whose new
 	// streams are ignored.
 	deaf atomic.Int64
+	// abort makes the server end a stream by a reset, as when the kubelet shuts
+	// down, where it would close it.
+	abort bool
 	// eager makes the server refuse a stream before it has acknowledged it.
 	eager bool
 
 	ended   chan struct{} // closed with the test
 	dials   atomic.Int64  // upgrades that were agreed to
+	links   atomic.Int64  // Kubernetes connections that are open
 	streams atomic.Int64  // connections being forwarded
 
 	mu    sync.Mutex
@@ -116,6 +120,8 @@ func (s *podServer) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.conns = append(s.conns, conn)
 	s.mu.Unlock()
+	s.links.Add(1)
+	defer s.links.Add(-1)
 	<-conn.CloseChan()
 	_ = conn.Close()
 }
@@ -182,6 +188,9 @@ func (s *podServer) forward(data, reason httpstream.Stream) {
 	go func() { _, _ = io.Copy(backend, data); ended <- struct{}{} }()
 	go func() { _, _ = io.Copy(data, backend); ended <- struct{}{} }()
 	<-ended
+	if s.abort {
+		_ = data.Reset()
+	}
 	_ = reason.Close()
 	_ = data.Close()
 	_ = backend.Close()

@@ -14,18 +14,19 @@
 //
 // # What is checked
 //
-// Always: the framing of every record and string, that each LZF stream is well
-// formed and yields the declared length, headers and terminators of listpacks,
-// ziplists, intsets and zipmaps, every entry of those that are stored
-// uncompressed and fit in half the window, scores that are not a number, stream
-// node keys, the order of attributes, databases and the end marker, the CRC64,
-// and that nothing follows it.
+// Always: the framing of every record and string, that each LZF stream yields
+// the declared length, headers and terminators of listpacks, ziplists, intsets
+// and zipmaps, every entry of those that are stored uncompressed and fit in half
+// the window, scores that are not a number, stream node keys, the order of
+// attributes, databases and the end marker, the CRC64, and that nothing follows
+// it.
 //
-// With Options.Deep also: every entry of packed values that are stored
-// compressed, the order of intsets, and that the pending entries of stream
-// consumers add up to those of their group. This costs the decompression. It is
-// worth it when Summary.Checksum says ChecksumDisabled: the file then has no
-// protection but its structure.
+// With Options.Deep also: where LZF references point, every entry of packed
+// values that are stored compressed (up to 1 MiB uncompressed), the order of
+// intsets, and that the pending entries of stream consumers add up to those of
+// their group. A deep scan takes about four times as long. It is worth it when
+// Summary.Checksum says ChecksumDisabled: the file then has no protection but
+// its structure.
 //
 // Duplicate fields, members or keys are not looked for: that needs memory in
 // proportion to the value.
@@ -33,7 +34,7 @@
 // # Memory
 //
 // One window (Options.Window, 1 MiB unless told otherwise), a second one when
-// the file is larger than the first, one bounded copy of the current key, and
-// with Options.Deep a decompression buffer. No allocation follows a length
-// found in the file beyond these bounds.
+// the file is larger than the first, one bounded copy of the current key, and a
+// decompression buffer of at most 1 MiB. No allocation follows a length found in
+// the file beyond these bounds.
 package rdb

@@ -109,7 +109,7 @@ type Entry struct {
 	// payload without DumpOverhead. None while it is not known.
 	Size int64
 	// Uncompressed is what Size would be if no string of the value were
-	// compressed. None while it is not known.
+	// compressed (LZF). None while it is not known.
 	Uncompressed int64
 	// Len is what STRLEN, LLEN, SCARD, ZCARD, HLEN or XLEN answers once the
 	// value is loaded (fields that expired meanwhile included). None while it is

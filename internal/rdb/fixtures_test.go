@@ -121,6 +121,12 @@ func TestFixtures(t *testing.T) {
 				assert.Equal(t, expires[db.DB], db.Expires, "keys with expiry in database %d", db.DB)
 				assert.Equal(t, types[db.DB], db.Types, "types in database %d", db.DB)
 			}
+			libraries := 0
+			if strings.Contains(name, "-7.0.") || strings.Contains(name, "-8.0.") || strings.Contains(name, "-8.1.") {
+				libraries = 2
+			}
+			assert.Len(t, got.functions, libraries)
+			assert.EqualValues(t, libraries, got.summary.Functions)
 			assert.Contains(t, got.summary.Aux, "ctime")
 			assert.Equal(t, "64", got.summary.Aux["redis-bits"])
 		})
@@ -185,8 +191,9 @@ func writeFixture(t *testing.T, version string, f flavour) {
 	expiry := f.fill(ctx, t, client)
 	require.NoError(t, client.Save(ctx).Err())
 
-	var all []golden
-	for db := range 16 {
+	const databases = 16
+	all := make([]golden, 0, databases)
+	for db := range databases {
 		all = append(all, describeDB(ctx, t, client, db, expiry)...)
 	}
 	base := "testdata/" + version + f.name

@@ -24,11 +24,11 @@ type packing struct {
 	entries func(b []byte) (count int64, problem string)
 }
 
-var ( //nolint:gochecknoglobals // a table
-	listpack = packing{"listpack", listpackHead, 1, listpackHeader, listpackEntries}
-	ziplist  = packing{"ziplist", ziplistHead, 1, ziplistHeader, ziplistEntries}
-	intset   = packing{"intset", intsetHead, 0, intsetHeader, intsetEntries}
-	zipmap   = packing{"zipmap", zipmapHead, 1, zipmapHeader, zipmapEntries}
+var (
+	listpack = packing{"listpack", listpackHead, 1, listpackHeader, listpackEntries} //nolint:gochecknoglobals // a table
+	ziplist  = packing{"ziplist", ziplistHead, 1, ziplistHeader, ziplistEntries}     //nolint:gochecknoglobals // a table
+	intset   = packing{"intset", intsetHead, 0, intsetHeader, intsetEntries}         //nolint:gochecknoglobals // a table
+	zipmap   = packing{"zipmap", zipmapHead, 1, zipmapHeader, zipmapEntries}         //nolint:gochecknoglobals // a table
 )
 
 const (
@@ -145,16 +145,17 @@ func listpackEntries(b []byte) (int64, string) {
 }
 
 // backlenSize returns how many bytes the trailing length of an element of n
-// bytes takes.
+// bytes takes. Except for the first, the limits are one below what would fit,
+// as in Redis's lpEncodeBacklen.
 func backlenSize(n int) int {
 	switch {
 	case n < 1<<7:
 		return 1
-	case n < 1<<14:
+	case n < 1<<14-1:
 		return 2
-	case n < 1<<21:
+	case n < 1<<21-1:
 		return 3
-	case n < 1<<28:
+	case n < 1<<28-1:
 		return 4
 	}
 	return 5

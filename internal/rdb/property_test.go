@@ -35,7 +35,7 @@ func drawString(label string) *rapid.Generator[string] {
 		case 1:
 			return variedText(rapid.IntRange(0, 3_000).Draw(t, label+" size"))
 		case 2:
-			return noise(rapid.SampledFrom([]int{0, 1, 63, 64, 200, 253, 254, 4_095, 4_096, 16_383, 16_384, 20_000}).Draw(t, label+" size"))
+			return noise(rapid.SampledFrom([]int{0, 1, 63, 64, 200, 253, 254, 4_095, 4_096, 16_377, 16_378, 16_379, 16_383, 16_384, 20_000}).Draw(t, label+" size"))
 		default:
 			return rapid.StringN(0, 20, 40).Draw(t, label)
 		}
@@ -57,7 +57,7 @@ func drawEncoded(t *rapid.T, s string) []byte {
 func drawValue(t *rapid.T, d *drawn) byte {
 	few := rapid.SliceOfN(drawString("element"), 0, 8)
 	strings := func(list []string) []byte {
-		var b []byte
+		b := make([]byte, 0, 64)
 		for _, s := range list {
 			b = append(b, drawEncoded(t, s)...)
 		}

@@ -57,8 +57,8 @@ func (s *scanner) value(op byte) (int64, error) {
 	}
 }
 
-// skipString reads a string of any form and returns its size in bytes. That of
-// an integer is the number of its digits.
+// skipString reads a string of any form and returns its size in bytes, for
+// integers what they take in the file.
 func (s *scanner) skipString() (int64, error) {
 	head, err := s.stringHead()
 	if err != nil {
@@ -72,14 +72,7 @@ func (s *scanner) skipBody(head stringHead) (int64, error) {
 	case formRaw:
 		return int64(head.size), s.skip(head.stored)
 	case formInt:
-		n, err := s.integer(head)
-		if err != nil {
-			return 0, err
-		}
-		var digits [20]byte
-		size := int64(len(strconv.AppendInt(digits[:0], n, 10)))
-		s.saved += size - int64(head.stored)
-		return size, nil
+		return int64(head.stored), s.skip(head.stored)
 	}
 	s.saved += int64(head.size) - int64(head.stored)
 	if head.stored > uint64(s.contiguous()) {
@@ -151,6 +144,12 @@ func (s *scanner) stringValue() (int64, error) {
 	switch {
 	case head.form == formInt:
 		e.Encoding = EncodingInt
+		n, err := s.integer(head)
+		if err != nil {
+			return 0, err
+		}
+		var digits [20]byte
+		return int64(len(strconv.AppendInt(digits[:0], n, 10))), nil
 	case head.size > maxEmbstr:
 		e.Encoding = EncodingRaw
 	default:
@@ -229,7 +228,7 @@ func (s *scanner) textScore() error {
 		if b, err = s.take(int(n)); err != nil {
 			return err
 		}
-		if _, err = strconv.ParseFloat(string(b), 64); err == nil {
+		if f, err := strconv.ParseFloat(string(b), 64); err == nil && !math.IsNaN(f) {
 			return nil
 		}
 	}

@@ -36,6 +36,8 @@ var (
 	someStrings = []string{"a", "field", "-5", "12", "300", "-70000", "2147483648", strings.Repeat("long ", 30), "", "z"}
 )
 
+func repeated(c byte, n int) string { return strings.Repeat(string(c), n) }
+
 // streamID returns the ID 1700000000000-n in its stored form.
 func streamID(n uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, 1_700_000_000_000), n)
@@ -92,9 +94,10 @@ type handMadeValue struct {
 // handMade covers what no server at hand writes any more, or only for values too
 // large for a fixture.
 func handMade() []handMadeValue {
-	many := make([]string, 70_000)
-	for i := range many {
-		many[i] = strconv.Itoa(i)
+	const count = 70_000
+	many := make([]string, 0, count+1)
+	for i := range count {
+		many = append(many, strconv.Itoa(i))
 	}
 	return []handMadeValue{
 		{"string in 32-bit length form", rdbtest.Redis6, 0, cat([]byte{0x80, 0, 0, 0, 2}, []byte("ab")), rdb.TypeString, rdb.EncodingEmbstr, 2},
@@ -126,6 +129,10 @@ func handMade() []handMadeValue {
 		{"stream 1", rdbtest.Redis6, 15, streamValue(1, 2, 2), rdb.TypeStream, rdb.EncodingStream, 1},
 		{"hash listpack", rdbtest.Redis70, 16, packed(rdbtest.Listpack(someStrings...)), rdb.TypeHash, rdb.EncodingListpack, 5},
 		{"listpack with elements of every length form", rdbtest.Redis72, 20, packed(rdbtest.Listpack(noise(63), noise(64), noise(200), noise(4095), noise(4096), noise(20_000), "x")), rdb.TypeSet, rdb.EncodingListpack, 7},
+		{"listpack with elements around the limits of their trailing lengths", rdbtest.Redis72, 20, lzf(rdbtest.Listpack(
+			repeated('a', 126), repeated('b', 127), repeated('c', 16377), repeated('d', 16378), repeated('e', 16379))), rdb.TypeSet, rdb.EncodingListpack, 5},
+		{"the same, larger", rdbtest.Redis72, 20, packed(rdbtest.Listpack(
+			repeated('f', 2097145), repeated('g', 2097146), repeated('h', 2097147))), rdb.TypeSet, rdb.EncodingListpack, 3},
 		{"listpack of more than the header can count", rdbtest.Redis72, 20, packed(rdbtest.Listpack(many...)), rdb.TypeSet, rdb.EncodingListpack, 70_000},
 		{"the same, compressed", rdbtest.Redis72, 20, lzf(rdbtest.Listpack(many...)), rdb.TypeSet, rdb.EncodingListpack, 70_000},
 		{"listpack larger than half the window", rdbtest.Redis70, 17, packed(rdbtest.Listpack("a", "1", noise(700_000), "2")), rdb.TypeSortedSet, rdb.EncodingListpack, 2},
@@ -149,13 +156,15 @@ func TestHandMadeValues(t *testing.T) {
 			file := rdbtest.File(tt.header, func(w *rdbtest.Writer) {
 				w.String("before", "1").Value(tt.rdbType, "key", tt.value).String("after", "2")
 			})
-			for _, deep := range []bool{false, true} {
-				got := scanAll(t, file, rdb.Options{Deep: deep})
+			for _, opts := range []rdb.Options{{}, {Deep: true}, {Deep: true, Window: 32 << 20}} {
+				got := scanAll(t, file, opts)
 				require.Len(t, got.records, 3)
 				r := got.records[1]
 				assert.Equal(t, tt.kind, r.Type)
 				assert.Equal(t, tt.encoding, r.Encoding)
-				assert.Equal(t, tt.len, r.Len)
+				if tt.len != rdb.None || tt.kind == rdb.TypeModule || opts.Window == 0 {
+					assert.Equal(t, tt.len, r.Len)
+				}
 				assert.EqualValues(t, len(tt.value), r.Size)
 				assert.True(t, bytes.Equal(tt.value, r.value), "the raw value")
 				assert.Equal(t, "after", got.records[2].key)
@@ -180,7 +189,7 @@ func TestUncompressedSize(t *testing.T) {
 	text := strings.Repeat("text ", 100)
 	plain := scanAll(t, rdbtest.File(rdbtest.Redis72, func(w *rdbtest.Writer) {
 		w.Value(0, "string", raw(text))
-		w.Value(4, "hash", cat(length(2), raw("f"), raw(text), raw("g"), raw("12345")))
+		w.Value(4, "hash", cat(length(2), raw("f"), raw(text), raw("g"), rdbtest.AppendString(nil, "12345")))
 		w.Value(16, "packed", packed(rdbtest.Listpack("a", text)))
 	}), rdb.Options{})
 	small := scanAll(t, rdbtest.File(rdbtest.Redis72, func(w *rdbtest.Writer) {
@@ -237,6 +246,7 @@ func TestDamagedValues(t *testing.T) {
 		{"LZF: reference before the start in a packed value", 16, rdbtest.AppendLZF(nil, []byte{1, 'a', 'b', 0xe0, 0, 9}, 11), always, "does not yield"},
 		{"zset: score not a number", 5, cat(length(1), raw("a"), score(math.NaN())), always, "not a number"},
 		{"zset: text score not a number", 3, cat(length(1), raw("a"), []byte{253}), always, "not a number"},
+		{"zset: NaN as text", 3, cat(length(1), raw("a"), raw("nan")), always, "not a number"},
 		{"zset: nonsense as score", 3, cat(length(1), raw("a"), raw("12x")), always, "not a number"},
 		{"packed value too short", 16, raw("abc"), always, "too short"},
 		{"packed value is a number", 16, rdbtest.AppendString(nil, "12"), always, "too short"},
@@ -305,5 +315,38 @@ func TestDamagedValues(t *testing.T) {
 				assert.ErrorContains(t, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestDamagedLongStreams has compressed strings too long for half the window,
+// which are checked as they come.
+func TestDamagedLongStreams(t *testing.T) {
+	text := noise(2_000)
+	sound := rdbtest.Compress([]byte(text))
+	before := append([]byte{0x20, 0x05}, sound...) // a reference to before the start
+	tests := map[string][]byte{
+		"":                           rdbtest.AppendLZF(nil, sound, len(text)),
+		"too long":                   rdbtest.AppendLZF(nil, sound, len(text)-1),
+		"too short":                  rdbtest.AppendLZF(nil, sound, len(text)+1),
+		"literals cut off":           rdbtest.AppendLZF(nil, append(bytes.Clone(sound), 5, 'a'), len(text)+6),
+		"reference cut off":          rdbtest.AppendLZF(nil, append(bytes.Clone(sound), 0x20), len(text)+3),
+		"long reference cut off":     rdbtest.AppendLZF(nil, append(bytes.Clone(sound), 0xe0, 0), len(text)+9),
+		"reference before the start": rdbtest.AppendLZF(nil, before, len(text)+3),
+	}
+	for name, value := range tests {
+		for part, file := range map[string][]byte{
+			"value":  rdbtest.File(rdbtest.Redis72, func(w *rdbtest.Writer) { w.Value(0, "key", value) }),
+			"packed": rdbtest.File(rdbtest.Redis72, func(w *rdbtest.Writer) { w.Value(20, "key", value) }),
+			"key":    rdbtest.File(rdbtest.Redis72, func(w *rdbtest.Writer) { w.Raw([]byte{0}).Raw(value).Raw(raw("value")) }),
+		} {
+			_, err := collect(t, bytes.NewReader(file), rdb.Options{Window: rdb.MinWindow, KeyLimit: 10})
+			switch {
+			case name != "":
+				require.ErrorIs(t, err, rdb.ErrCorrupt, "%s of a %s", name, part)
+				assert.ErrorContains(t, err, "does not yield", "%s of a %s", name, part)
+			case part != "packed": // noise is no listpack
+				assert.NoError(t, err, part)
+			}
+		}
 	}
 }

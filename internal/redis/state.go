@@ -119,7 +119,8 @@ func (i Info) Replication() (Replication, error) {
 		}
 	}
 	for n := range i.Int("connected_slaves") {
-		if f, ok := parseFollower(i.Get("slave" + strconv.FormatInt(n, 10))); ok {
+		// A backup over the replication protocol looks like a replica with port 0.
+		if f, ok := parseFollower(i.Get("slave" + strconv.FormatInt(n, 10))); ok && f.Port != 0 {
 			r.Replicas = append(r.Replicas, f)
 		}
 	}

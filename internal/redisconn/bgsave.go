@@ -52,7 +52,9 @@ func (r BgsaveResult) Path() string { return path.Join(r.Dir, r.File) }
 // last one's status is ok, LASTSAVE is later than before, and rdb_saves has grown
 // where the field exists (7.0+). Less is not enough: status ok and no save in
 // progress is also what a save leaves that FLUSHALL has killed, and LASTSAVE counts
-// whole seconds, so it is let pass into the next one first.
+// whole seconds, so it is let pass into the next one first. One thing cannot be
+// told from a save: FLUSHALL on a server with save points kills the save and then
+// saves the emptied data set itself.
 //
 // Errors are those of operation.Server, and of kind Failed when the server failed
 // to save, was restarted, or gave the save up.

@@ -305,12 +305,16 @@ func TestUnreachableServer(t *testing.T) {
 // questions are repeated.
 func TestDeadPooledConnection(t *testing.T) {
 	s := redisserver.Start(t, redisserver.Options{Version: redisserver.Versions(t)[1]})
-	c := open(t, optionsOf(s))
+	o := optionsOf(s)
+	o.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := s.Dial(ctx)
+		// go-redis looks into idle TCP sockets, but not into streams through
+		// Kubernetes: those turn out to be dead only when they are used.
+		return struct{ net.Conn }{conn}, err
+	}
+	c := open(t, o)
 	ctx := t.Context()
-	for name, test := range map[string]struct {
-		call    func() error
-		wantErr bool
-	}{
+	for name, test := range map[string]struct{ call func() error }{
 		"INFO":       {call: func() error { _, err := c.Info(ctx); return err }},
 		"CONFIG GET": {call: func() error { _, err := c.ConfigGet(ctx, "port"); return err }},
 		"PING":       {call: func() error { _, err := c.Ping(ctx); return err }},

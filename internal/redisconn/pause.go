@@ -66,7 +66,8 @@ func (c Connector) PauseWrites(
 // start runs CLIENT PAUSE and INFO replication in one transaction.
 func (p *Pause) start(ctx context.Context, limit time.Duration, mode ...string) error {
 	const phase = "CLIENT PAUSE"
-	pause := []any{p.client.options.commandName("CLIENT"), "PAUSE", limit.Milliseconds()}
+	pause := make([]any, 0, 4)
+	pause = append(pause, p.client.options.commandName("CLIENT"), "PAUSE", limit.Milliseconds())
 	for _, m := range mode {
 		pause = append(pause, m)
 	}

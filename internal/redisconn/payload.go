@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"time"
 )
 
 const (
@@ -187,19 +185,6 @@ func (p *payload) read(space []byte) (int, error) {
 		}
 	}
 	return 0, io.ErrNoProgress
-}
-
-// stallReader is a connection whose reads fail when no byte comes for a while.
-type stallReader struct {
-	conn  net.Conn
-	limit time.Duration
-}
-
-func (r stallReader) Read(p []byte) (int, error) {
-	if err := r.conn.SetReadDeadline(time.Now().Add(r.limit)); err != nil {
-		return 0, err
-	}
-	return r.conn.Read(p)
 }
 
 // protocolError says that the server does not follow the replication protocol.

@@ -116,6 +116,9 @@ type SnapshotStream struct {
 	started  time.Time
 
 	payload payload
+	vitals  *vitals
+	// patience counts how often a silent child was believed to be busy.
+	patience int
 }
 
 // OpenSnapshot asks a server for a snapshot over the replication protocol and
@@ -138,7 +141,8 @@ func OpenSnapshot(ctx context.Context, o Options, so SnapshotOptions) (*Snapshot
 		return nil, err
 	}
 	s := &SnapshotStream{options: o, snapshot: so, ctx: ctx, conn: conn, release: sync.OnceValue(conn.Close)}
-	s.payload.source = stallReader{conn, so.StallTimeout}
+	s.vitals = &vitals{options: o}
+	s.payload.source = &stallReader{ctx: ctx, conn: conn, limit: so.StallTimeout, working: s.working, look: s.vitals.look}
 	s.payload.buf = make([]byte, bufferSize)
 	s.detach = context.AfterFunc(ctx, func() { _ = s.release() })
 	if err := s.open(); err != nil {
@@ -168,7 +172,7 @@ func (s *SnapshotStream) Read(p []byte) (int, error) {
 // Close ends the stream, also while Read waits in another goroutine.
 func (s *SnapshotStream) Close() error {
 	s.detach()
-	return s.release()
+	return errors.Join(s.release(), s.vitals.close())
 }
 
 // fail classifies an error of the connection or the protocol.

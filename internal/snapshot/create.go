@@ -21,6 +21,9 @@ type CreateOptions struct {
 	Version string
 	// Source is where the data comes from.
 	Source Source
+	// Begun is when the backup began, before anything was asked of the source: the
+	// data is not older. Zero means now.
+	Begun time.Time
 	// Complete, if not nil, is called once the data is complete and sound, before
 	// anything is published. It may fill in the manifest's Source and
 	// Durations.Wait with what is known only now, and its error discards the
@@ -48,9 +51,12 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Begun.IsZero() {
+		opts.Begun = opts.Now()
+	}
 	m := &Manifest{
 		Kind:      KindRDB,
-		CreatedAt: opts.Now().UTC(),
+		CreatedAt: opts.Begun.UTC(),
 		CreatedBy: opts.Version,
 		Source:    opts.Source,
 	}

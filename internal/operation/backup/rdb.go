@@ -323,6 +323,7 @@ func (b RDB) store(
 	m, err := snapshot.Create(ctx, b.Store, p.dir, data, snapshot.CreateOptions{
 		Version: b.Version,
 		Source:  source,
+		Begun:   begin,
 		Now:     b.Now,
 		Complete: func(m *snapshot.Manifest) error {
 			m.Durations.Wait += waited.Seconds()

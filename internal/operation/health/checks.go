@@ -127,6 +127,23 @@ func misdirected(t *topology.Topology, m *topology.Member) (operation.Finding, b
 	return f, true
 }
 
+// checkGaps names what could not be looked at, so that silence about it does not pass
+// for health. Without the Services nothing can be said of where clients are sent,
+// which both health and readiness are judged by.
+func checkGaps(t *topology.Topology) []operation.Finding {
+	var found []operation.Finding
+	for _, g := range t.Deployment.Gaps {
+		f := operation.Finding{
+			Code: "not-checked", Severity: operation.Warning, Subject: g.Part, Message: "could not be read: " + g.Reason,
+		}
+		if g.Part == "config" { // what the servers say counts
+			f.Severity = operation.Notice
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
 // checkServices finds Services whose traffic does not reach the primary.
 func checkServices(t *topology.Topology) []operation.Finding {
 	primary, err := t.Primary()

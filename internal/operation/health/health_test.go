@@ -72,6 +72,12 @@ func TestFindings(t *testing.T) {
 		}},
 		{"pod-not-ready", "cache-redis-1", operation.Warning, func(d *operation.Deployment, _ fleet) { d.Instances[1].Pod.Ready = false }},
 		{"loading", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"loading": "1", "loading_loaded_perc": "12.5"})},
+		{"not-checked", "services", operation.Warning, func(d *operation.Deployment, _ fleet) {
+			d.Services, d.Gaps = nil, []operation.Gap{{Part: "services", Reason: "not allowed to list services"}}
+		}},
+		{"not-checked", "config", operation.Notice, func(d *operation.Deployment, _ fleet) {
+			d.Gaps = []operation.Gap{{Part: "config", Reason: "not allowed to get configmaps"}}
+		}},
 		{"service-elsewhere", "cache-redis", operation.Critical, func(d *operation.Deployment, _ fleet) { d.Services[0].PodSelector = "cache-redis-1" }},
 		{"service-empty", "cache-redis", operation.Critical, func(d *operation.Deployment, _ fleet) { d.Services[0].Endpoints = nil }},
 		{"foreign-primary", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_host": "10.9.9.9"})},

@@ -285,13 +285,14 @@ func Listpack(elements ...string) []byte {
 		start := len(b)
 		b = appendListpackElement(b, e)
 		n := len(b) - start
-		// The length again, seven bits a byte, most significant first.
+		// The length again, seven bits a byte, most significant first. The limits
+		// are those of servers, not those of what fits.
 		switch {
 		case n < 1<<7:
 			b = append(b, byte(n))
-		case n < 1<<14:
+		case n < 1<<14-1:
 			b = append(b, byte(n>>7), byte(n&0x7f|0x80))
-		case n < 1<<21:
+		case n < 1<<21-1:
 			b = append(b, byte(n>>14), byte(n>>7&0x7f|0x80), byte(n&0x7f|0x80))
 		default:
 			b = append(b, byte(n>>21), byte(n>>14&0x7f|0x80), byte(n>>7&0x7f|0x80), byte(n&0x7f|0x80))

@@ -81,6 +81,16 @@ func TestFaultsAtExactPositions(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				p := faultproxy.Start(t, target, faultproxy.Options{ToClient: faultproxy.Faults{Action: test.action, After: after}})
+				if after == 0 && test.action == faultproxy.RST {
+					// It may come before dialling is done.
+					conn, err := p.Dial(t.Context())
+					if err == nil {
+						_, err = conn.Read(make([]byte, 1))
+						require.NoError(t, conn.Close())
+					}
+					test.check(t, err)
+					return
+				}
 				conn := dial(t, p)
 				if after > 0 { // else the connection may be gone before the write
 					_, err := conn.Write(message(1000))

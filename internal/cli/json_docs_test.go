@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"encoding"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/operation/replication"
+	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/snapshot"
+)
+
+// documented maps the sections of docs/json-output.md to what they describe. A new
+// command adds its result here, and its section there.
+func documented() map[string]reflect.Type {
+	return map[string]reflect.Type{
+		"Answer":              reflect.TypeFor[inspect.Answer[any]](),
+		"Answers":             reflect.TypeFor[answersResult[any]](),
+		"Backup":              reflect.TypeFor[backupResult](),
+		"BackupItem":          reflect.TypeFor[listItem](),
+		"BackupPlan":          reflect.TypeFor[backup.Plan](),
+		"Backups":             reflect.TypeFor[listResult](),
+		"Build":               reflect.TypeFor[Build](),
+		"Check":               reflect.TypeFor[checkResult](),
+		"DB":                  reflect.TypeFor[rdb.DBSummary](),
+		"Durations":           reflect.TypeFor[snapshot.Durations](),
+		"File":                reflect.TypeFor[snapshot.File](),
+		"Finding":             reflect.TypeFor[operation.Finding](),
+		"Fleet":               reflect.TypeFor[healthFleet](),
+		"FleetItem":           reflect.TypeFor[fleetItem](),
+		"Health":              reflect.TypeFor[health.Report](),
+		"HealthInstance":      reflect.TypeFor[health.Instance](),
+		"Latency":             reflect.TypeFor[latency](),
+		"Manifest":            reflect.TypeFor[snapshot.Manifest](),
+		"Plan":                reflect.TypeFor[operation.Plan](),
+		"Primary":             reflect.TypeFor[primaryResult](),
+		"RDB":                 reflect.TypeFor[rdb.Summary](),
+		"Replica":             reflect.TypeFor[replication.Replica](),
+		"Replication":         reflect.TypeFor[replication.Report](),
+		"ReplicationInstance": reflect.TypeFor[replication.Instance](),
+		"Service":             reflect.TypeFor[replication.Service](),
+		"Source":              reflect.TypeFor[snapshot.Source](),
+		"Step":                reflect.TypeFor[operation.Step](),
+		"Verification":        reflect.TypeFor[snapshot.Verification](),
+		"Verified":            reflect.TypeFor[snapshot.Report](),
+		"VerifyCheck":         reflect.TypeFor[snapshot.Check](),
+		"Versions":            reflect.TypeFor[versions](),
+	}
+}
+
+// TestJSONIsDocumented compares docs/json-output.md with the results' types: every
+// field, whether it is optional, and what it holds.
+func TestJSONIsDocumented(t *testing.T) {
+	sections := readSections(t)
+	types := documented()
+	names := make(map[reflect.Type]string, len(types))
+	for name, typ := range types {
+		names[typ] = name
+	}
+	for name, typ := range types {
+		assert.Equal(t, describe(t, typ, names), sections[name], "section %s of docs/json-output.md", name)
+	}
+	for name := range sections {
+		assert.Contains(t, types, name, "a section of docs/json-output.md that describes nothing")
+	}
+}
+
+// field is what the page says of a field of a result.
+type field struct {
+	optional bool
+	link     string // the section that describes its contents
+}
+
+// embedded is the name of the field that stands for all fields of another section.
+const embedded = "…"
+
+// describe lists the fields of a struct as the page should.
+func describe(t *testing.T, typ reflect.Type, names map[reflect.Type]string) map[string]field {
+	t.Helper()
+	fields := make(map[string]field)
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		contents := elementOf(f.Type)
+		switch {
+		case f.Anonymous && tag == "":
+			fields[embedded] = field{link: names[contents]}
+		case !f.IsExported() || tag == "-":
+		case tag == "":
+			t.Errorf("%s.%s has no name in JSON", typ, f.Name)
+		default:
+			d := field{optional: strings.Contains(options, "omit"), link: names[contents]}
+			if d.link == "" && contents.Kind() == reflect.Struct && !isScalar(contents) {
+				t.Errorf("%s.%s: %s has no section in docs/json-output.md", typ, f.Name, contents)
+			}
+			fields[tag] = d
+		}
+	}
+	return fields
+}
+
+// elementOf strips pointers, lists and maps.
+func elementOf(typ reflect.Type) reflect.Type {
+	for slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Map}, typ.Kind()) {
+		typ = typ.Elem()
+	}
+	return typ
+}
+
+// isScalar reports whether a struct is one value in JSON.
+func isScalar(typ reflect.Type) bool {
+	return typ == reflect.TypeFor[time.Time]() ||
+		typ.Implements(reflect.TypeFor[json.Marshaler]()) || typ.Implements(reflect.TypeFor[encoding.TextMarshaler]())
+}
+
+// readSections reads the tables of fields. A row may name several fields.
+func readSections(t *testing.T) map[string]map[string]field {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "json-output.md"))
+	require.NoError(t, err)
+	sections := make(map[string]map[string]field)
+	link := regexp.MustCompile(`\[(\w+)\]\(#(\w+)\)`)
+	name := ""
+	for line := range strings.Lines(string(text)) {
+		if heading, ok := strings.CutPrefix(line, "## "); ok {
+			name = strings.TrimSpace(heading)
+			sections[name] = make(map[string]field)
+			continue
+		}
+		cells := strings.Split(line, "|")
+		if name == "" || len(cells) < 4 || cells[1] == " Field " || strings.HasPrefix(cells[1], "---") {
+			continue
+		}
+		linked := ""
+		if found := link.FindStringSubmatch(cells[2]); found != nil {
+			require.Equal(t, strings.ToLower(found[1]), found[2], "a link that leads elsewhere")
+			linked = found[1]
+		}
+		tags := regexp.MustCompile("`(\\w+)`|"+embedded).FindAllStringSubmatch(cells[1], -1)
+		require.NotEmpty(t, tags, "a row without a field: %s", line)
+		for n, tag := range tags {
+			d := field{link: linked, optional: strings.Contains(cells[2], "optional")}
+			if kind := strings.Split(cells[2], ";"); len(kind) > 1 {
+				// "number; string, optional" or "number; the last one optional"
+				d.optional = strings.Contains(kind[1], "optional") &&
+					(strings.TrimSpace(kind[1]) == "optional" || n == len(tags)-1)
+			}
+			key := tag[1]
+			if key == "" {
+				key = embedded
+			}
+			sections[name][key] = d
+		}
+	}
+	return sections
+}
+
+// TestDocumentedCommandsExist: the table of commands at the top of the page.
+func TestDocumentedCommandsExist(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "json-output.md"))
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| `redisctl ([^`]+)` \\|").FindAllStringSubmatch(string(text), -1)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		line := append(strings.Fields(row[1]), "-o", "json")
+		if strings.Contains(row[1], "show") || strings.Contains(row[1], "verify") {
+			line = append(line, "latest")
+		}
+		_, err := parse(t, nil, line...)
+		assert.NoError(t, err, row[1])
+	}
+}
