@@ -55,15 +55,15 @@ func OS() System {
 	s.ErrWidth, _, _ = term.GetSize(int(os.Stderr.Fd()))
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		s.ReadSecret = func(prompt string) (string, error) {
-			if _, err := io.WriteString(os.Stderr, prompt); err != nil {
+			if _, err := os.Stderr.WriteString(prompt); err != nil {
 				return "", err
 			}
 			secret, err := term.ReadPassword(int(os.Stdin.Fd()))
-			_, _ = io.WriteString(os.Stderr, "\n") // the newline that was typed is not echoed
+			_, _ = os.Stderr.WriteString("\n") // the newline that was typed is not echoed
 			return string(secret), err
 		}
 		s.ReadLine = func(prompt string) (string, error) {
-			if _, err := io.WriteString(os.Stderr, prompt); err != nil {
+			if _, err := os.Stderr.WriteString(prompt); err != nil {
 				return "", err
 			}
 			return bufio.NewReader(os.Stdin).ReadString('\n')
@@ -85,7 +85,7 @@ func Main(args []string) int {
 // Run runs one command and returns its exit code.
 func Run(ctx context.Context, system System, args []string) int {
 	a := newApp(system)
-	root := a.newRootCommand()
+	root := a.newRootCommand() //nolint:contextcheck // completers get the command's context when they run
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.started {

@@ -36,14 +36,14 @@ func (o *storeOptions) addFlags(cmd *cobra.Command) {
 func (o storeOptions) open() storage.Store { return folder.New(o.dir) }
 
 // filter selects the backups that -n, -r and --address name.
-func (a *app) filter() (snapshot.Filter, error) {
+func (a *app) filter(ctx context.Context) (snapshot.Filter, error) {
 	t := a.globals.target
 	f := snapshot.Filter{Namespace: t.Namespace, Release: t.Release}
 	if len(t.Addresses) > 1 {
 		return f, operation.Errorf(operation.Usage, "give one --address; each server has its own folder")
 	}
 	if len(t.Addresses) == 1 {
-		d, err := addressResolver(a).Resolve(context.Background(), t)
+		d, err := addressResolver(a).Resolve(ctx, t)
 		if err != nil {
 			return f, err
 		}
@@ -62,7 +62,7 @@ func (a *app) completeBackups(o *storeOptions) completer {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		f, err := a.filter()
+		f, err := a.filter(ctx)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveDefault
 		}

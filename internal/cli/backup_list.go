@@ -27,7 +27,7 @@ verify. Without -n and -r the backups of all releases are listed.`,
   redisctl backup list -n redis-prod --since 24h -o name`,
 		Args: noArgs,
 		RunE: runWith(a, &o, func(ctx context.Context, o backupListOptions, _ []string) error {
-			filter, err := a.filter()
+			filter, err := a.filter(ctx)
 			if err != nil {
 				return err
 			}

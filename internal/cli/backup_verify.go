@@ -56,7 +56,7 @@ func (a *app) findBackup(ctx context.Context, o storeOptions, ref string) (stora
 		}
 		return store, entry, err
 	}
-	filter, err := a.filter()
+	filter, err := a.filter(ctx)
 	if err != nil {
 		return nil, snapshot.Entry{}, err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -143,7 +144,7 @@ func (a *app) confirm(format string, args ...any) error {
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return &operation.Error{
-			Kind: operation.Refused, Phase: "asking for consent", Err: fmt.Errorf("not confirmed"), Unchanged: "nothing was changed",
+			Kind: operation.Refused, Phase: "asking for consent", Err: errors.New("not confirmed"), Unchanged: "nothing was changed",
 		}
 	}
 	return nil

@@ -12,13 +12,6 @@ import (
 	"github.com/redisctl/redisctl/internal/render"
 )
 
-// infoSections are the sections that every supported version knows, for
-// completion; the server decides what it accepts.
-var infoSections = []string{
-	"server", "clients", "memory", "persistence", "stats", "replication", "cpu",
-	"modules", "commandstats", "errorstats", "latencystats", "cluster", "keyspace", "all", "everything",
-}
-
 func (a *app) newInfoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info [SECTION...]",
@@ -29,7 +22,11 @@ between instances stand out. With -o json, numbers are numbers and composite val
 		Example: `  redisctl info memory -n redis-prod
   redisctl info server replication --pod cache-redis-0
   redisctl info -o jsonpath='{.instances[0].value.server.redis_version}'`,
-		ValidArgs: infoSections,
+		// For completion only: the server decides what it accepts.
+		ValidArgs: []string{
+			"server", "clients", "memory", "persistence", "stats", "replication", "cpu",
+			"modules", "commandstats", "errorstats", "latencystats", "cluster", "keyspace", "all", "everything",
+		},
 		RunE: a.run(func(ctx context.Context, sections []string) error {
 			return a.inspectAll(ctx, func(ctx context.Context, b *backend, d *operation.Deployment) error {
 				answers := inspect.Info(ctx, b.Connector, d, a.globals.timeout, sections...)

@@ -31,7 +31,8 @@ func (a *app) observe(ctx context.Context) (topology.Topology, error) {
 	}
 	defer b.Close()
 	t := topology.Observe(ctx, b.Connector, d, a.globals.timeout)
-	return t, t.Denied()
+	err = t.Denied()
+	return t, err
 }
 
 func (a *app) newReplicationInfoCommand() *cobra.Command {

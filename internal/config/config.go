@@ -92,12 +92,17 @@ func EnvName(flag string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// unconfigurable flags are consent, or mean something only on the command line.
-var unconfigurable = map[string]bool{"yes": true, "dry-run": true, "help": true, "version": true, "config": true, "all": true}
-
 // Configurable reports whether a flag may be set from the environment or the
-// file. Consent (--yes) must be typed.
-func Configurable(flag string) bool { return !unconfigurable[flag] }
+// file. Consent (--yes) must be typed, and some flags mean something only on the
+// command line.
+func Configurable(flag string) bool {
+	switch flag {
+	case "yes", "dry-run", "help", "version", "config", "all":
+		return false
+	default:
+		return true
+	}
+}
 
 // Apply sets every flag that was not typed from the environment or the file. The
 // error names the variable or the file that holds a value that the flag does not

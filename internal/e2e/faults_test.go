@@ -148,6 +148,7 @@ func TestPodHangs(t *testing.T) {
 	named(t, report, "pod-hanging", r.podName(0))
 	named(t, report, "no-primary", r.workload)
 	s.run("replication", "primary").exits(10).within(limit).says(r.podName(0))
+	assert.Equal(t, "replica", backup(s).Source.Role, "the best copy there is")
 
 	// Somebody promotes pod 1, pod 2 goes on waiting for the old primary.
 	r.follow(t, 1, -1)

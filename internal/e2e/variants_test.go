@@ -86,9 +86,11 @@ func TestTwoReleasesInOneNamespace(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
 	namespace := e.namespace(t, "two")
-	one := e.install(t, namespace, chart{release: "one", files: []string{"standalone.yaml"}, password: randomPassword()})
+	one := e.install(t, namespace, chart{
+		release: "one", files: []string{"standalone.yaml"}, password: randomPassword(), config: quickSync,
+	})
 	two := e.install(t, namespace, chart{
-		release: "my-redis", files: []string{"standalone.yaml"}, values: map[string]any{"replicaCount": 2},
+		release: "my-redis", files: []string{"standalone.yaml"}, config: quickSync, values: map[string]any{"replicaCount": 2},
 	})
 	require.NoError(t, one.redis(t, 0).Set(t.Context(), "of", "one", 0).Err())
 	for i := range two.pods(t) {

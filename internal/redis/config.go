@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -128,7 +129,7 @@ func scanWord(line string, i int) (string, int, error) {
 			return "", 0, err
 		}
 		if end < len(line) && !isSpace(line[end]) {
-			return "", 0, fmt.Errorf("a closing quote must be followed by a space")
+			return "", 0, errors.New("a closing quote must be followed by a space")
 		}
 		i = end
 	}
@@ -155,7 +156,7 @@ func scanQuoted(word *strings.Builder, line string, i int, quote byte) (int, err
 			word.WriteByte(c)
 		}
 	}
-	return 0, fmt.Errorf("unbalanced quotes")
+	return 0, errors.New("unbalanced quotes")
 }
 
 func unescape(c byte) byte {

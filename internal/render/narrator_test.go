@@ -30,7 +30,7 @@ func TestNarratorLines(t *testing.T) {
 	n.Progress(bytesOf(0, 100<<20))
 	for range 12 { // every second, but a line only every five
 		c.pass(time.Second)
-		n.Progress(bytesOf(int64(c.now.Unix()-1_700_000_000)<<20, 100<<20))
+		n.Progress(bytesOf((c.now.Unix()-1_700_000_000)<<20, 100<<20))
 	}
 	n.Close()
 	assert.Equal(t, golden(`

@@ -130,8 +130,10 @@ func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pla
 		p.Findings = append(p.Findings, b.checkStream(ctx, d, source, o)...)
 		steps = []operation.Step{{Action: "take a snapshot over the replication protocol", Subject: source.Name}}
 	}
-	p.Steps = append(steps,
-		operation.Step{Action: "verify structure and CRC64 while storing, then publish file and manifest", Subject: p.Destination})
+	p.Steps = append(p.Steps, steps...)
+	p.Steps = append(p.Steps, operation.Step{
+		Action: "verify structure and CRC64 while storing, then publish file and manifest", Subject: p.Destination,
+	})
 	return p, nil
 }
 

@@ -47,12 +47,14 @@ func chooseSource(t *topology.Topology, o Options) (*topology.Member, []operatio
 }
 
 // usableReplicas returns the replicas with a sound copy of the primary's data,
-// the closest first, and last those whose primary could not be asked.
+// the closest first. Replicas whose primary could not be asked are usable only while no
+// primary answers: where another one was promoted meanwhile, they hold old data.
 func usableReplicas(t *topology.Topology) []*topology.Member {
+	headless := len(t.Primaries()) == 0
 	var usable []*topology.Member
 	for i := range t.Members {
 		m := &t.Members[i]
-		if m.Err == nil && m.Link() == "up" && !m.Info.Persistence().Loading && (m.Behind >= 0 || primarySilent(t, m)) {
+		if m.Err == nil && m.Link() == "up" && !m.Info.Persistence().Loading && (m.Behind >= 0 || headless && primarySilent(t, m)) {
 			usable = append(usable, m)
 		}
 	}

@@ -258,4 +258,13 @@ func TestSourceWhosePrimaryIsSilent(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "cache-redis-2", source.Name, "a known lag is better than an unknown one")
 	assert.Empty(t, findings)
+
+	promoted := topology.Topology{Deployment: release, Members: []topology.Member{
+		member(t, release, 0, silent, 0, 0), member(t, release, 1, primary, 0, 0), unknown(release, 2, "cache-redis-0"),
+	}}
+	source, findings, err = chooseSource(&promoted, Options{})
+	require.NoError(t, err)
+	assert.Equal(t, "cache-redis-1", source.Name, "a replica that still follows the old primary lacks what the new one has")
+	require.Len(t, findings, 1)
+	assert.Equal(t, "source-is-primary", findings[0].Code)
 }

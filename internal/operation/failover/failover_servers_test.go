@@ -2,7 +2,7 @@ package failover_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -50,7 +50,7 @@ func TestPlannedSwitchLosesNothing(t *testing.T) {
 			}
 			writers := make([]*redisserver.Writer, 8)
 			for i := range writers {
-				writers[i] = redisserver.StartWriter(t, old.Client(), fmt.Sprint(i))
+				writers[i] = redisserver.StartWriter(t, old.Client(), strconv.Itoa(i))
 			}
 
 			connector := redisconn.Connector{

@@ -2,7 +2,7 @@ package health_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -114,7 +114,7 @@ func TestFindings(t *testing.T) {
 
 func TestLagInBytes(t *testing.T) {
 	d, fleet := scene()
-	fleet["cache-redis-0"].Set(map[string]string{"master_repl_offset": fmt.Sprint(1000 + 17<<20)})
+	fleet["cache-redis-0"].Set(map[string]string{"master_repl_offset": strconv.Itoa(1000 + 17<<20)})
 	report := check(t, d, fleet)
 	require.Len(t, report.Findings, 2)
 	assert.Equal(t, "lag", report.Findings[0].Code)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ type Server struct {
 func Primary(replicas ...string) *Server {
 	s := healthy()
 	s.Info["role"] = "master"
-	s.Info["connected_slaves"] = fmt.Sprint(len(replicas))
+	s.Info["connected_slaves"] = strconv.Itoa(len(replicas))
 	for i, ip := range replicas {
 		s.Info[fmt.Sprintf("slave%d", i)] = fmt.Sprintf("ip=%s,port=6379,state=online,offset=1000,lag=0", ip)
 	}
