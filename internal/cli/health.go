@@ -46,7 +46,7 @@ not count).`,
 // addThresholdFlags adds the limits that decide when a replica lags.
 func addThresholdFlags(cmd *cobra.Command, o *health.Options) {
 	cmd.Flags().Int64Var(&o.MaxLagBytes, "max-bytes", o.MaxLagBytes, "bytes that a replica may be behind")
-	cmd.Flags().DurationVar(&o.MaxSilence, "max-seconds", o.MaxSilence, "how long a replica may hear nothing from its primary (for example 10s)")
+	cmd.Flags().DurationVar(&o.MaxSilence, "max-seconds", o.MaxSilence, "how long a replica may hear nothing from its primary; idle ones ping every 10 s")
 }
 
 func (a *app) runHealth(ctx context.Context, o healthOptions, _ []string) error {

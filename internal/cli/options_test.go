@@ -66,7 +66,7 @@ const store = "tmp/redis-backups" // the default of --backup-dir, below ./
 // set.
 func TestOptions(t *testing.T) {
 	thresholds := health.Options{
-		Timeout: 5 * time.Second, MaxLagBytes: 16 << 20, MaxSilence: 10 * time.Second,
+		Timeout: 5 * time.Second, MaxLagBytes: 16 << 20, MaxSilence: 30 * time.Second,
 		MaxMemory: 0.9, MaxSaveAge: 24 * time.Hour,
 	}
 	changed := thresholds

@@ -124,7 +124,7 @@ exceeds a limit or its link is down.
 
 With --watch the lag is printed again and again until Ctrl-C.`,
 		Example: `  redisctl replication lag -n redis-prod
-  redisctl replication lag --max-bytes 0 --max-seconds 2s
+  redisctl replication lag --max-bytes 0 --max-seconds 15s
   redisctl replication lag --watch --interval 1s`,
 		Args: noArgs,
 		RunE: runWith(a, &o, a.runReplicationLag),

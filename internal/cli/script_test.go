@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/redisctl/redisctl/internal/cli"
+	"github.com/redisctl/redisctl/internal/rdb/rdbtest"
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
 )
 
@@ -82,8 +83,13 @@ func setup(env *testscript.Env) error {
 	env.Values[sceneKey{}] = &scene{t: t, servers: make(map[string]*redisserver.Server)}
 	home := filepath.Join(env.WorkDir, "home")
 	env.Setenv("HOME", home)
+	// Sound but for the inside of one compressed value, which only --deep looks at.
+	hollow := rdbtest.File(rdbtest.Redis70, func(w *rdbtest.Writer) {
+		w.SelectDB(0).Value(rdbtest.TypeString, "k", rdbtest.AppendLZF(nil, []byte{0, 'a', 0x20, 5}, 4)) // three bytes from before the start
+	})
 	return errors.Join(
 		os.Mkdir(home, 0o700),
+		os.WriteFile(filepath.Join(env.WorkDir, "hollow.rdb"), hollow, 0o600),
 		os.CopyFS(filepath.Join(env.WorkDir, "store"), os.DirFS(filepath.Join("testdata", "store"))),
 	)
 }

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,7 +87,7 @@ func TestPodDown(t *testing.T) {
 	eventually(t, "the link to be down", func(ctx context.Context) error {
 		fields, err := info(ctx, client)
 		if err == nil && fields["master_link_status"] == "up" {
-			err = fmt.Errorf("the link is up")
+			err = errors.New("the link is up")
 		}
 		return err
 	})

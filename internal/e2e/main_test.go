@@ -118,7 +118,8 @@ func setUp(ctx context.Context) (_ *environment, cleanup func(), err error) {
 	if err := e.deleteNamespaces(ctx); err != nil {
 		return nil, cleanup, err
 	}
-	return e, cleanup, e.awaitNamespacesGone(ctx)
+	err = e.awaitNamespacesGone(ctx)
+	return e, cleanup, err
 }
 
 // cacheDir is where everything that is prepared outside the checkout lives.

@@ -114,8 +114,7 @@ func (c *command) while(what string, condition func(ctx context.Context) error) 
 	c.t.Helper()
 	ended := false
 	eventually(c.t, what, func(ctx context.Context) error {
-		if err := c.running(); err != nil {
-			ended = true
+		if ended = c.running() != nil; ended {
 			return nil
 		}
 		return condition(ctx)

@@ -175,8 +175,10 @@ func (in *input) endCapture() error {
 // take consumes n bytes, at most contiguous(), and returns them. They are valid
 // until the next call.
 func (in *input) take(n int) ([]byte, error) {
-	if err := in.fill(n); err != nil {
-		return nil, err
+	if in.w-in.r < n { // asked here too: it is seldom true, and this saves a call
+		if err := in.fill(n); err != nil {
+			return nil, err
+		}
 	}
 	b := in.buf[in.r : in.r+n]
 	in.r += n

@@ -252,7 +252,7 @@ func TestBusyChildIsNotStalled(t *testing.T) {
 			disklessSync, "repl-diskless-sync-delay 0", "rdb-key-save-delay 500000", // microseconds
 		}})
 		for i := range 30 {
-			require.NoError(t, s.Client().Set(t.Context(), fmt.Sprint(i), "v", 0).Err())
+			require.NoError(t, s.Client().Set(t.Context(), strconv.Itoa(i), "v", 0).Err())
 		}
 		begun := time.Now()
 		stream, rdb, err := snapshot(t.Context(), optionsOf(s), redisconn.SnapshotOptions{Diskless: true, StallTimeout: 4 * time.Second})

@@ -62,7 +62,7 @@ func member(t require.TestingT, d *operation.Deployment, n int, s state, behind 
 // must hold for each choice.
 func TestChoiceOfTheSource(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		drawn := rapid.SliceOfN(rapid.SampledFrom(states), 1, 5).Draw(t, "states")
+		drawn := rapid.SliceOfN(rapid.SampledFrom(append(states, inSync, inSync, inSync, inSync)), 1, 5).Draw(t, "states")
 		d := operationtest.Deployment(len(drawn))
 		top := topology.Topology{Deployment: d}
 		primaries, usable := 0, 0

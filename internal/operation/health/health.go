@@ -31,9 +31,11 @@ func DefaultOptions() Options {
 	return Options{
 		Timeout:     5 * time.Second,
 		MaxLagBytes: 16 << 20,
-		MaxSilence:  10 * time.Second,
-		MaxMemory:   0.9,
-		MaxSaveAge:  24 * time.Hour,
+		// An idle primary is heard only when it pings, every 10 s by default
+		// (repl-ping-replica-period); repl-timeout is 60 s.
+		MaxSilence: 30 * time.Second,
+		MaxMemory:  0.9,
+		MaxSaveAge: 24 * time.Hour,
 	}
 }
 

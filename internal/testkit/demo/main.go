@@ -26,10 +26,10 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		stop()
 		os.Exit(1)
 	}
 }
@@ -101,9 +101,7 @@ func (d *demo) cleanUp(ctx context.Context) {
 	}
 }
 
-func (d *demo) say(format string, args ...any) {
-	fmt.Fprintf(d.out, "\n# "+format+"\n", args...)
-}
+func (d *demo) say(text string) { fmt.Fprintf(d.out, "\n# %s\n", text) }
 
 func (d *demo) command(ctx context.Context, out io.Writer, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
