@@ -84,7 +84,7 @@ func TestFindings(t *testing.T) {
 		{"chained-replica", "cache-redis-2", operation.Warning, set("cache-redis-2", map[string]string{"master_host": "10.0.0.11"})},
 		{"link-down", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_link_status": "down"})},
 		{"syncing", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"master_link_status": "down", "master_sync_in_progress": "1"})},
-		{"lag", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"master_last_io_seconds_ago": "11"})},
+		{"lag", "cache-redis-1", operation.Warning, set("cache-redis-1", map[string]string{"master_last_io_seconds_ago": "31"})},
 		{"history-differs", "cache-redis-1", operation.Critical, set("cache-redis-1", map[string]string{"master_replid": "bb"})},
 		{"no-volume", "cache-redis", operation.Warning, func(d *operation.Deployment, _ fleet) { d.Workload.Volume.Kind = operation.VolumeNone }},
 		{"no-persistence", "cache-redis-0", operation.Warning, func(_ *operation.Deployment, f fleet) { f["cache-redis-0"].Config["save"] = "" }},
