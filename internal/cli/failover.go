@@ -59,12 +59,7 @@ completed; if that is interrupted, redisctl failover resume completes it.`,
 	f.BoolVar(&o.failover.AllowNoPersistence, "allow-no-persistence", false, "promote a replica that keeps nothing on disk")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	cmd.RunE = a.run(func(ctx context.Context, args []string) error {
-		if len(args) == 1 {
-			o.failover.To = args[0]
-		}
-		return a.runPromote(ctx, o)
-	})
+	cmd.RunE = runWith(a, &o, a.runPromote)
 	return cmd
 }
 
@@ -93,7 +88,10 @@ func operator() string {
 	return name + "@" + host
 }
 
-func (a *app) runPromote(ctx context.Context, o promoteOptions) error {
+func (a *app) runPromote(ctx context.Context, o promoteOptions, args []string) error {
+	if len(args) == 1 {
+		o.failover.To = args[0]
+	}
 	o.failover.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()

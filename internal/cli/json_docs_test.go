@@ -17,6 +17,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/inspect"
 	"github.com/redisctl/redisctl/internal/operation/replication"
@@ -52,9 +53,14 @@ func documented() map[string]reflect.Type {
 		"Replica":             reflect.TypeFor[replication.Replica](),
 		"Replication":         reflect.TypeFor[replication.Report](),
 		"ReplicationInstance": reflect.TypeFor[replication.Instance](),
+		"Resumed":             reflect.TypeFor[resumeResult](),
 		"Service":             reflect.TypeFor[replication.Service](),
 		"Source":              reflect.TypeFor[snapshot.Source](),
 		"Step":                reflect.TypeFor[operation.Step](),
+		"Switch":              reflect.TypeFor[failover.Result](),
+		"SwitchPlan":          reflect.TypeFor[failover.Plan](),
+		"SwitchRecord":        reflect.TypeFor[failover.Record](),
+		"SwitchStatus":        reflect.TypeFor[failover.Status](),
 		"Verification":        reflect.TypeFor[snapshot.Verification](),
 		"Verified":            reflect.TypeFor[snapshot.Report](),
 		"VerifyCheck":         reflect.TypeFor[snapshot.Check](),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/render"
 )
@@ -135,6 +136,20 @@ func TestOptions(t *testing.T) {
 				store:  storeOptions{dir: "/b"}, method: "bgsave", transfer: "disk", dryRun: true,
 			}, nil, nil,
 		},
+		{"failover promote", promoteOptions{failover: failover.DefaultOptions()}, nil, nil},
+		{
+			"promote cache-redis-1 --pause 1s --settle 2s --max-bytes 3 --allow-lag --allow-unreachable --allow-priority-zero --allow-older --allow-no-persistence --dry-run -y",
+			promoteOptions{
+				failover: failover.Options{
+					Timeout: failover.DefaultOptions().Timeout, Pause: time.Second, Settle: 2 * time.Second, MaxLag: 3,
+					AllowLag: true, AllowUnreachable: true, AllowPriorityZero: true, AllowOlder: true, AllowNoPersistence: true,
+				},
+				dryRun: true, yes: true,
+			}, []string{"cache-redis-1"}, nil,
+		},
+		{"failover status", noOptions{}, nil, nil},
+		{"failover resume", noOptions{}, nil, nil},
+
 		{"backup list", backupListOptions{store: defaultStore}, nil, nil},
 		{"backup list --since 24h --backup-dir /b", backupListOptions{store: storeOptions{dir: "/b"}, since: 24 * time.Hour}, nil, nil},
 		{"backup show latest", defaultStore, []string{"latest"}, nil},
@@ -265,7 +280,7 @@ func eachCommand(visit func(*cobra.Command)) {
 func TestConsentIsNotConfigurable(t *testing.T) {
 	root := newApp(System{LookupEnv: func(string) (string, bool) { return "", false }, Now: time.Now}).newRootCommand()
 	names := flagNames(root)
-	for _, flag := range []string{"yes", "dry-run", "help", "config"} {
+	for _, flag := range []string{"yes", "dry-run", "help", "config", "allow-stale", "ignore-space"} {
 		assert.NotContains(t, names, flag)
 	}
 	assert.True(t, slices.Contains(names, "backup-dir") && slices.Contains(names, "max-bytes"), "%v", names)

@@ -82,7 +82,7 @@ func (a *app) newReplicationRoleCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "role [POD]",
 		Short:             "Show the role of one instance, or of all",
-		Long:              "Prints the role that an instance says it has: primary or replica, and what a replica\nfollows.",
+		Long:              "Prints the role that an instance says it has: primary or replica, and what a replica\nfollows. Exit code 3 when some instances do not answer.",
 		Example:           "  redisctl replication role cache-redis-1 -n redis-prod",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completePods,
@@ -102,9 +102,26 @@ func (a *app) newReplicationRoleCommand() *cobra.Command {
 				}
 				report.Instances = []replication.Instance{instanceOf(report, pod)}
 			}
-			return a.print(roleDocument(report))
+			if err := a.print(roleDocument(report)); err != nil {
+				return err
+			}
+			return unanswered(report)
 		}),
 	}
+}
+
+// unanswered is an error of kind Partial when some instances did not answer.
+func unanswered(r replication.Report) error {
+	silent := 0
+	for _, i := range r.Instances {
+		if i.Error != "" {
+			silent++
+		}
+	}
+	if silent == 0 {
+		return nil
+	}
+	return operation.Errorf(operation.Partial, "%d of %d instances did not answer", silent, len(r.Instances))
 }
 
 type lagOptions struct {

@@ -167,9 +167,11 @@ var varying = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "<crc64>"},
 	{regexp.MustCompile(`\bhistory [0-9a-f]{8}\b`), "history <hex8>"},
 	{regexp.MustCompile(`\boffset \d+`), "offset <n>"},
+	{regexp.MustCompile(`\b\d+ partial,`), "<n> partial,"}, // a replica may have to ask twice
+	{regexp.MustCompile(`\d+ when writes were paused, \d+ on`), "<n> when writes were paused, <n> on"},
 	{regexp.MustCompile(`("(?:offset|replicationOffset|memoryUsed|clients|uptimeSeconds|latencyMicroseconds|opsPerSecond|sizeBytes|bytesPerSecond|\w+Seconds)": )[\d.e+-]+`), "${1}<n>"},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ([KMGT]i)?B\b`), "<size>"},
-	{regexp.MustCompile(`\b\d+(\.\d+)? s\b`), "<n> s"},
+	{regexp.MustCompile(`\b\d+(\.\d+)? (m?s)\b`), "<n> $2"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|m|s|ms|µs))+\b`), "<duration>"},
 	{regexp.MustCompile(`(?m)(<n> s {2,})\d+$`), "$1<n>"}, // the column OFFSET
 	{regexp.MustCompile(`(\S) {2,}`), "$1   "},

@@ -93,14 +93,14 @@ func EnvName(flag string) string {
 }
 
 // Configurable reports whether a flag may be set from the environment or the
-// file. Consent (--yes) must be typed, and some flags mean something only on the
-// command line.
+// file. Consent must be typed (--yes, and whatever overrides a blocker: --allow-...,
+// --ignore-...), and some flags mean something only on the command line.
 func Configurable(flag string) bool {
 	switch flag {
 	case "yes", "dry-run", "help", "version", "config", "all":
 		return false
 	default:
-		return true
+		return !strings.HasPrefix(flag, "allow-") && !strings.HasPrefix(flag, "ignore-")
 	}
 }
 

@@ -29,6 +29,7 @@ type settings struct {
 	tls     bool
 	address []string
 	yes     bool
+	stale   bool
 }
 
 func (s *settings) flags() *pflag.FlagSet {
@@ -38,6 +39,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	f.BoolVar(&s.tls, "tls", false, "")
 	f.StringSliceVar(&s.address, "address", nil, "")
 	f.BoolVar(&s.yes, "yes", false, "")
+	f.BoolVar(&s.stale, "allow-stale", false, "")
 	return f
 }
 
@@ -69,6 +71,7 @@ func TestPrecedence(t *testing.T) {
 		"flags":                            {file: file, env: env, line: []string{"--backup-dir=flag", "--tls=false"}, want: settings{dir: "flag", timeout: 3 * time.Second, address: []string{"c:3", "d:4"}}},
 		"the default typed":                {file: file, env: env, line: []string{"--backup-dir=default"}, want: settings{dir: "default", timeout: 3 * time.Second, tls: true, address: []string{"c:3", "d:4"}}},
 		"an empty variable does not count": {file: file, env: environment{"REDISCTL_BACKUP_DIR": ""}, want: settings{dir: "file", timeout: 3 * time.Second, tls: true, address: []string{"a:1", "b:2"}}},
+		"an override is never configured":  {file: "allow-stale: true", env: environment{"REDISCTL_ALLOW_STALE": "true"}, want: settings{dir: "default", timeout: time.Second}},
 		"consent is never configured":      {file: "yes: true", env: environment{"REDISCTL_YES": "true"}, want: settings{dir: "default", timeout: time.Second}},
 		"only the prefix counts":           {env: environment{"BACKUP_DIR": "x", "TIMEOUT": "9s"}, want: settings{dir: "default", timeout: time.Second}},
 		"keys in any case":                 {file: "Backup-Dir: file", want: settings{dir: "file", timeout: time.Second}},

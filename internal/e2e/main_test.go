@@ -68,7 +68,7 @@ type environment struct {
 	redisctl, helm string
 	// testdata is the folder of charts and values.
 	testdata string
-	// scratch is removed after the tests.
+	// scratch is this run's folder, removed at its end and by the next run.
 	scratch string
 }
 
@@ -92,18 +92,19 @@ func setUp(ctx context.Context) (_ *environment, cleanup func(), err error) {
 	if err != nil {
 		return nil, cleanup, err
 	}
-	if e.scratch, err = os.MkdirTemp("", "redisctl-e2e-"); err != nil {
+	unlock, err := lock(filepath.Join(cache, "e2e.lock"))
+	if err != nil {
 		return nil, cleanup, err
 	}
-	unlock := func() {}
+	e.scratch = filepath.Join(cache, "e2e")
 	cleanup = func() {
+		_ = os.RemoveAll(e.scratch) // the next run tries again
 		unlock()
-		_ = os.RemoveAll(e.scratch) // what is left is in the system's folder for such
+	}
+	if err := errors.Join(os.RemoveAll(e.scratch), os.Mkdir(e.scratch, 0o700)); err != nil {
+		return nil, cleanup, err
 	}
 	if e.cluster, err = openCluster(ctx, cache, e.scratch); err != nil {
-		return nil, cleanup, err
-	}
-	if unlock, err = lock(filepath.Join(cache, "e2e.lock")); err != nil {
 		return nil, cleanup, err
 	}
 	if e.helm, err = findHelm(cache); err != nil {

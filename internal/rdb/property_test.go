@@ -160,7 +160,7 @@ func drawValue(t *rapid.T, d *drawn) byte {
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.UnixMilli(1_760_000_000_000)
-		want := rdb.Summary{Origin: rdb.OriginRedis, Version: 12, Checksum: rdb.ChecksumOK, Aux: map[string]string{"redis-ver": "8.0.2"}}
+		want := rdb.Summary{Origin: rdb.OriginRedis, Version: 12, Checksum: rdb.ChecksumOK, Aux: map[string]string{"redis-ver": "8.0.2"}, DBs: []rdb.DBSummary{}}
 		var keys []drawn
 		file := rdbtest.File(rdbtest.Redis8, func(w *rdbtest.Writer) {
 			w.Aux("redis-ver", "8.0.2")

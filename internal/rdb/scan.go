@@ -138,6 +138,7 @@ func newScanner(ctx context.Context, r io.Reader, v Visitor, opts Options) *scan
 
 // finish completes the summary.
 func (s *scanner) finish() Summary {
+	s.sum.DBs = make([]DBSummary, 0, len(s.dbs)) // [] in JSON, not null
 	for _, db := range s.dbs {
 		s.sum.DBs = append(s.sum.DBs, db.summary())
 		s.sum.Keys += db.Keys

@@ -329,7 +329,7 @@ func (b RDB) store(
 		Now:     b.Now,
 		Complete: func(m *snapshot.Manifest) error {
 			m.Durations.Wait += waited.Seconds()
-			return nil
+			return positionFromFile(m)
 		},
 		Progress: func(bytes int64) {
 			b.Reporter.Progress(operation.Progress{Done: bytes, Total: size, Unit: "bytes"})
@@ -339,6 +339,22 @@ func (b RDB) store(
 		return nil, p.failed(ctx, "receiving the snapshot", err)
 	}
 	return m, nil
+}
+
+// positionFromFile fills in the position in the replication stream from what the
+// server wrote into the file, where the transfer did not tell it: BGSAVE, and a
+// renamed PSYNC. A server without replicas writes none.
+func positionFromFile(m *snapshot.Manifest) error {
+	aux := m.RDB().RDB.Aux
+	if m.Source.ReplicationID != "" || aux["repl-id"] == "" {
+		return nil
+	}
+	offset, err := strconv.ParseInt(aux["repl-offset"], 10, 64)
+	if err != nil {
+		return fmt.Errorf("the snapshot's field repl-offset: %w", err)
+	}
+	m.Source.ReplicationID, m.Source.ReplicationOffset = aux["repl-id"], offset
+	return nil
 }
 
 // describe says what the plan knows of the source.
