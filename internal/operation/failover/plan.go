@@ -275,7 +275,7 @@ func (p *Plan) steps() []operation.Step {
 	}
 	return append(steps,
 		operation.Step{Action: "drop its clients, so that they reconnect", Subject: p.From, Mutates: true},
-		operation.Step{Action: "verify roles, links, endpoints and a write", Subject: p.To},
+		operation.Step{Action: "verify roles, links and endpoints", Subject: p.To},
 	)
 }
 
