@@ -81,9 +81,5 @@ func findInstance(d *operation.Deployment, name string) (*operation.Instance, er
 	if i := d.Instance(name); i != nil {
 		return i, nil
 	}
-	names := make([]string, len(d.Instances))
-	for n, i := range d.Instances {
-		names[n] = i.Name
-	}
-	return nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", d, name, strings.Join(names, ", "))
+	return nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", d, name, d.InstanceNames())
 }

@@ -12,6 +12,7 @@ package operation
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/redis"
@@ -211,6 +212,15 @@ func (d *Deployment) Instance(name string) *Instance {
 		}
 	}
 	return nil
+}
+
+// InstanceNames lists the instances for messages: "cache-redis-0, cache-redis-1".
+func (d *Deployment) InstanceNames() string {
+	names := make([]string, len(d.Instances))
+	for i, instance := range d.Instances {
+		names[i] = instance.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // String returns "namespace/release", or the name for plain addresses.

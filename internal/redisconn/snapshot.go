@@ -338,14 +338,10 @@ func (s *SnapshotStream) parseHeader(line string) error {
 
 // call sends a command and returns the reply, a line with its type byte.
 func (s *SnapshotStream) call(args ...string) (string, error) {
-	command := fmt.Appendf(nil, "*%d\r\n", len(args))
-	for _, arg := range args {
-		command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(arg), arg)
-	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.snapshot.StallTimeout)); err != nil {
 		return "", err
 	}
-	if _, err := s.conn.Write(command); err != nil {
+	if _, err := s.conn.Write(encodeCommand(args)); err != nil {
 		return "", err
 	}
 	if !s.started.IsZero() {

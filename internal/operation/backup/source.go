@@ -24,7 +24,7 @@ func chooseSource(t *topology.Topology, o Options) (*topology.Member, []operatio
 	}
 	if t.Independent() && len(t.Members) > 1 {
 		return nil, nil, operation.Errorf(operation.Usage,
-			"%s has several independent servers; choose one with --pod or --address: %s", t.Deployment, names(t))
+			"%s has several independent servers; choose one with --pod or --address: %s", t.Deployment, t.Deployment.InstanceNames())
 	}
 	replicas := usableReplicas(t)
 	primary, err := t.Primary()
@@ -95,7 +95,7 @@ func lagUnknown(t *topology.Topology, m *topology.Member) []operation.Finding {
 func namedSource(t *topology.Topology, o Options) (*topology.Member, []operation.Finding, error) {
 	m := t.Member(o.Instance)
 	if m == nil {
-		return nil, nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.Instance, names(t))
+		return nil, nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.Instance, t.Deployment.InstanceNames())
 	}
 	if m.Err != nil {
 		return nil, nil, m.Err
@@ -147,12 +147,4 @@ func noSource(t *topology.Topology) error {
 		Unchanged: "nothing was changed",
 		Next:      "redisctl health; a replica with old data can be chosen with --pod, --method bgsave and --allow-stale",
 	}
-}
-
-func names(t *topology.Topology) string {
-	list := make([]string, len(t.Members))
-	for i, m := range t.Members {
-		list[i] = m.Name
-	}
-	return strings.Join(list, ", ")
 }

@@ -128,7 +128,7 @@ func chooseTarget(t *topology.Topology, primary *topology.Member, o Options) (*t
 		m := t.Member(o.To)
 		switch {
 		case m == nil:
-			return nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.To, names(t))
+			return nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.To, t.Deployment.InstanceNames())
 		case m.Name == primary.Name:
 			return nil, operation.Errorf(operation.Usage, "%s is the primary already", m.Name)
 		default:
@@ -157,14 +157,6 @@ func chooseTarget(t *topology.Topology, primary *topology.Member, o Options) (*t
 		)
 	})
 	return candidates[0], nil
-}
-
-func names(t *topology.Topology) string {
-	list := make([]string, len(t.Members))
-	for i, m := range t.Members {
-		list[i] = m.Name
-	}
-	return strings.Join(list, ", ")
 }
 
 // checkRecord finds a failover that was interrupted.
