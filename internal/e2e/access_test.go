@@ -27,7 +27,13 @@ import (
 // changed writes a copy of the cluster's kubeconfig with a change and returns its path.
 func (c *cluster) changed(t *testing.T, change func(*clientcmdapi.Config)) string {
 	t.Helper()
-	config, err := clientcmd.LoadFromFile(c.kubeconfig)
+	return changed(t, c.kubeconfig, change)
+}
+
+// changed writes a copy of a kubeconfig with a change and returns its path.
+func changed(t *testing.T, kubeconfig string, change func(*clientcmdapi.Config)) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(kubeconfig)
 	require.NoError(t, err)
 	change(config)
 	path := filepath.Join(t.TempDir(), "kubeconfig")

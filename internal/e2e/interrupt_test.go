@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -146,43 +147,63 @@ func TestInterruptedBackup(t *testing.T) {
 }
 
 // testCut cuts the connection to the API server early in the data, in its middle and
-// close to its end, or makes it fall silent. size is that of the data in bytes.
+// close to its end, or makes it fall silent; over WebSocket, and over SPDY, which is
+// what is left to who may only create, not get, what is forwarded. size is that of the
+// data in bytes.
 func testCut(t *testing.T, r *release, size int64) {
 	server, err := url.Parse(r.env.config.Host)
 	require.NoError(t, err)
-	for name, method := range map[string][]string{
-		"eof": nil, "length": {"--transfer", "disk"}, "file": {"--method", "bgsave"},
+	spdy := slices.Concat(without("pods/portforward", "pods/exec"), []permission{"create pods/portforward", "create pods/exec"})
+	for transport, kubeconfig := range map[string]string{
+		"WebSocket": r.env.kubeconfig, "SPDY": r.env.operator(t, r.namespace, spdy),
 	} {
-		t.Run(name, func(t *testing.T) {
-			proxy := faultproxy.Start(t, server.Host, faultproxy.Options{})
-			method = append(method, "--stall-timeout", "3s")
-			s := r.session(t, "--pod", r.podName(1))
-			s = s.with("KUBECONFIG", r.env.changed(t, func(config *clientcmdapi.Config) {
-				for _, cluster := range config.Clusters {
-					cluster.Server = "https://" + proxy.Addr
-					cluster.TLSServerName = server.Hostname()
-				}
-			}))
-			backup(s, method...)
-			whole := files(t, s.dir)
-			for action, positions := range map[faultproxy.Action][]int64{
-				// Only the connection that carries the data carries that much.
-				faultproxy.FIN: {size / 10, size / 2, size}, faultproxy.RST: {size / 10, size / 2, size}, faultproxy.Stall: {size / 2},
-			} {
-				for _, after := range positions {
-					proxy.Set(faultproxy.Options{ToClient: faultproxy.Faults{Action: action, After: after}})
-					failed := s.run(append([]string{"backup", "rdb"}, method...)...).says("no backup was stored", r.podName(1)).within(60 * time.Second)
-					if action == faultproxy.Stall {
-						failed.exits(7).says("for 3s")
-					} else {
-						failed.exits(1)
-					}
-					assert.Equal(t, whole, files(t, s.dir), "only the first one is there")
-				}
+		proxy := faultproxy.Start(t, server.Host, faultproxy.Options{})
+		kubeconfig = changed(t, kubeconfig, func(config *clientcmdapi.Config) {
+			for _, cluster := range config.Clusters {
+				cluster.Server = "https://" + proxy.Addr
+				cluster.TLSServerName = server.Hostname()
 			}
-			require.True(t, proxy.HasFired())
 		})
+		for form, method := range map[string][]string{
+			"eof": nil, "length": {"--transfer", "disk"}, "file": {"--method", "bgsave"},
+		} {
+			t.Run(transport+" "+form, func(t *testing.T) {
+				audit := r.env.auditSince(t)
+				s := r.session(t, "--pod", r.podName(1)).with("KUBECONFIG", kubeconfig)
+				testCutForm(t, r, s, proxy, size, append(method, "--stall-timeout", "3s"))
+				if transport == "SPDY" {
+					assert.NotEmpty(t, audit(`"verb":"create"`, r.namespace+"/pods/"+r.podName(1)+"/portforward", `"code":101`),
+						"the API server must have seen SPDY, which uses POST")
+				}
+			})
+			proxy.Set(faultproxy.Options{})
+		}
 	}
+}
+
+func testCutForm(t *testing.T, r *release, s *session, proxy *faultproxy.Proxy, size int64, method []string) {
+	t.Helper()
+	fired := proxy.Faults()
+	backup(s, method...)
+	whole := files(t, s.dir)
+	tried := 0
+	for action, positions := range map[faultproxy.Action][]int64{
+		// Only the connection that carries the data carries that much.
+		faultproxy.FIN: {size / 10, size / 2, size}, faultproxy.RST: {size / 10, size / 2, size}, faultproxy.Stall: {size / 2},
+	} {
+		for _, after := range positions {
+			proxy.Set(faultproxy.Options{ToClient: faultproxy.Faults{Action: action, After: after}})
+			failed := s.run(append([]string{"backup", "rdb"}, method...)...).says("no backup was stored", r.podName(1)).within(60 * time.Second)
+			if action == faultproxy.Stall {
+				failed.exits(7).says("for 3s")
+			} else {
+				failed.exits(1)
+			}
+			assert.Equal(t, whole, files(t, s.dir), "only the first one is there")
+			tried++
+		}
+	}
+	require.EqualValues(t, tried, proxy.Faults()-fired, "each cut was made")
 }
 
 // fillFlat writes keys of one size.

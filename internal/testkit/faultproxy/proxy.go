@@ -69,6 +69,7 @@ type Proxy struct {
 	wg     sync.WaitGroup
 
 	toClient, toServer atomic.Int64
+	faults             atomic.Int64
 	fired              chan struct{}
 	fire               func()
 
@@ -127,6 +128,9 @@ func (p *Proxy) HasFired() bool {
 		return false
 	}
 }
+
+// Faults returns how many faults with an Action have happened.
+func (p *Proxy) Faults() int64 { return p.faults.Load() }
 
 // ToClient returns how many bytes were forwarded to clients, over all connections.
 func (p *Proxy) ToClient() int64 { return p.toClient.Load() }
@@ -199,6 +203,7 @@ func (p *Proxy) serve(client net.Conn, o Options) {
 	defer p.forget(server)
 
 	end := func(action Action) {
+		p.faults.Add(1)
 		p.fire()
 		switch action {
 		case RST:
