@@ -1,7 +1,8 @@
 // Package rdb reads RDB files, the snapshot format of Redis and Valkey, in one
 // streaming pass of bounded memory. It checks their structure and CRC64,
 // reports what they hold and can hand out the serialized bytes of each value,
-// which is all that DUMP and RESTORE need. It decodes no values.
+// which is all that DUMP and RESTORE need. Values are decoded only by ScanDigests,
+// to tell whether two of them hold the same.
 //
 // # What is understood
 //

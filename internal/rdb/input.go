@@ -21,6 +21,8 @@ type input struct {
 	base int64 // offset of buf[0] in the RDB data
 	err  error // came from src together with data, to be returned next
 	crc  summer
+	// unsummed windows are not checksummed and stay in one buffer.
+	unsummed bool
 
 	capture capture
 	queue   lzfQueue
@@ -129,9 +131,14 @@ func (in *input) slide(n int) error {
 		}
 		c.mark -= keep
 	}
-	next := in.crc.spare(len(in.buf))
+	next := in.buf
+	if !in.unsummed {
+		next = in.crc.spare(len(in.buf))
+	}
 	tail := copy(next, in.buf[keep:in.w])
-	in.crc.add(in.buf[:keep])
+	if !in.unsummed {
+		in.crc.add(in.buf[:keep])
+	}
 	in.buf = next
 	in.base += int64(keep)
 	in.r -= keep
