@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Pause struct {
 	replicationID string
 	offset        int64
 	until         time.Time
+	info          redis.Info
 	// fence is set for servers before 6.2, see fence.
 	fence *fence
 }
@@ -30,6 +32,9 @@ type Pause struct {
 // End names the end of the primary's history: no client's write will pass it while
 // the pause lasts.
 func (p *Pause) End() (replicationID string, offset int64) { return p.replicationID, p.offset }
+
+// Observed is what the server said of itself in the moment in which the pause began.
+func (p *Pause) Observed() redis.Info { return p.info }
 
 // Until is when the server lets writes through again, by this machine's clock and
 // never later than by the server's.
@@ -72,7 +77,7 @@ func (p *Pause) start(ctx context.Context, limit time.Duration, mode ...string) 
 		pause = append(pause, m)
 	}
 	until := time.Now().Add(limit)
-	replies, err := p.client.transaction(ctx, phase, pause, []any{p.client.options.commandName("INFO"), "replication"})
+	replies, err := p.client.transaction(ctx, phase, pause, []any{p.client.options.commandName("INFO")})
 	if err != nil {
 		return err
 	}
@@ -88,7 +93,7 @@ func (p *Pause) start(ctx context.Context, limit time.Duration, mode ...string) 
 	if state.Role != redis.RolePrimary {
 		return p.client.options.fail(ctx, phase, 0, errors.New("the server is not a primary any more"))
 	}
-	p.replicationID, p.offset, p.until = state.ID, state.Offset, until
+	p.replicationID, p.offset, p.until, p.info = state.ID, state.Offset, until, info
 	return nil
 }
 
@@ -269,6 +274,46 @@ func (f *fence) settle(ctx context.Context, p *Pause) error {
 		return err
 	}
 	return f.lower(ctx)
+}
+
+// Fenced reports whether an instance refuses writes because a process that ended too
+// early has left its fence up.
+func (c Connector) Fenced(ctx context.Context, d *operation.Deployment, i operation.Instance) (bool, error) {
+	server, err := c.Connect(ctx, d, i)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = server.Close() }() // it was only asked
+	values, err := server.ConfigGet(ctx, minReplicas)
+	if errors.Is(err, operation.ErrNoCommand) {
+		return false, nil // without CONFIG there never was a fence
+	}
+	return values[minReplicas] == impossibleReplicas, err
+}
+
+// LetWrites undoes what a process that ended too early has left on an instance: it
+// ends a pause, where the server can (6.2), and takes down a fence, going back to the
+// given min-replicas-to-write; empty means 0, the server's default.
+func (c Connector) LetWrites(ctx context.Context, d *operation.Deployment, i operation.Instance, before string) error {
+	fenced, err := c.Fenced(ctx, d, i)
+	if err != nil {
+		return err
+	}
+	server, err := c.Connect(ctx, d, i)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close() }() // everything was said
+	if fenced {
+		if _, err := server.Do(ctx, "CONFIG", "SET", minReplicas, cmp.Or(before, "0")); err != nil {
+			return err
+		}
+	}
+	var reply *ReplyError
+	if _, err := server.Do(ctx, "CLIENT", "UNPAUSE"); err != nil && (!errors.As(err, &reply) || reply.Code() != "ERR") {
+		return err
+	}
+	return nil
 }
 
 // encodeCommand returns a command in the wire format.

@@ -61,6 +61,9 @@ type Printer struct {
 	Out    io.Writer
 	Format Format
 	Look   Look
+	// Series marks a document as one of many: in JSON each is one line, in YAML each
+	// begins with "---".
+	Series bool
 }
 
 // Look is what the terminal can show.
@@ -84,23 +87,29 @@ func (p Printer) Print(d Document) error {
 		}
 		return nil
 	default:
-		return p.Format.encode(p.Out, d.Value)
+		return p.Format.encode(p.Out, d.Value, p.Series)
 	}
 }
 
 func (p Printer) printBlocks(blocks []Block) error {
 	brush := newPainter(p.Out, p.Look, p.Format.kind == formatWide)
+	text := drawAll(brush, blocks)
+	if text == "" {
+		return nil
+	}
+	_, err := io.WriteString(p.Out, text+"\n")
+	return err
+}
+
+// drawAll draws blocks with an empty line between them.
+func drawAll(brush painter, blocks []Block) string {
 	var drawn []string
 	for _, b := range blocks {
 		if text := b.draw(brush); text != "" {
 			drawn = append(drawn, trimLines(text))
 		}
 	}
-	if len(drawn) == 0 {
-		return nil
-	}
-	_, err := io.WriteString(p.Out, strings.Join(drawn, "\n\n")+"\n")
-	return err
+	return strings.Join(drawn, "\n\n")
 }
 
 // trimLines cuts the spaces that padding leaves at the end of lines.

@@ -77,17 +77,22 @@ func braced(expression string) string {
 	return "{." + strings.TrimPrefix(expression, ".") + "}"
 }
 
-func (f Format) encode(out io.Writer, value any) error {
+func (f Format) encode(out io.Writer, value any, series bool) error {
 	switch f.kind {
 	case formatJSON:
 		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
+		if !series {
+			encoder.SetIndent("", "  ")
+		}
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(value)
 	case formatYAML:
 		text, err := yaml.Marshal(value)
 		if err != nil {
 			return err
+		}
+		if series {
+			text = append([]byte("---\n"), text...)
 		}
 		_, err = out.Write(text)
 		return err

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/lipgloss"
@@ -13,6 +14,9 @@ type Column struct {
 	Right bool
 	// Wide columns appear only with -o wide.
 	Wide bool
+	// Tail columns show only the end of texts where the row would not fit: of a
+	// plot, what is newest.
+	Tail bool
 }
 
 // Table is a Block of rows. Where the terminal is too narrow for a row, each row
@@ -41,6 +45,9 @@ func (t Table) draw(p painter) string {
 		total += widths[i] + columnGap
 	}
 	if p.width > 0 && total > p.width {
+		if t, fits := t.cut(shown, widths, total-p.width); fits {
+			return t.draw(p)
+		}
 		return t.records(p, shown)
 	}
 	header := make([]Cell, len(t.Columns))
@@ -64,6 +71,27 @@ func (t Table) draw(p painter) string {
 		lines = append(lines, line.String())
 	}
 	return strings.Join(lines, "\n")
+}
+
+// cut returns the table with its first Tail column made narrower by excess columns, or
+// false when that is not enough, because of its title or because too little is left.
+func (t Table) cut(shown, widths []int, excess int) (Table, bool) {
+	const least = 10
+	for i, c := range shown {
+		room := widths[i] - excess
+		if !t.Columns[c].Tail || room < max(least, lipgloss.Width(t.Columns[c].Title)) {
+			continue
+		}
+		rows := make([][]Cell, len(t.Rows))
+		for r, row := range t.Rows {
+			rows[r] = slices.Clone(row)
+			text := []rune(row[c].Text)
+			rows[r][c].Text = string(text[max(0, len(text)-room):])
+		}
+		t.Rows = rows
+		return t, true
+	}
+	return t, false
 }
 
 // shown returns the indexes of the columns to show.

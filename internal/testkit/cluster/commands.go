@@ -46,7 +46,7 @@ func newRootCommand(report progress.Func) *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		d.serversCommand(), d.buildCommand(), d.upCommand(), d.downCommand(),
-		d.statusCommand(), d.envCommand(), d.logsCommand(),
+		d.statusCommand(), d.envCommand(), d.logsCommand(), d.imageCommand(),
 	)
 	return root
 }
@@ -201,6 +201,21 @@ func (d *driver) logsCommand() *cobra.Command {
 			defer log.Close() // only read from
 			_, err = io.Copy(cmd.OutOrStdout(), log)
 			return err
+		},
+	}
+}
+
+func (d *driver) imageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "image PROGRAM NAME:TAG",
+		Short: "Pack a static program as an image, and import it into the running cluster",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			program, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			return stack.New(d.layout, d.report).ImportProgram(cmd.Context(), program, args[1])
 		},
 	}
 }

@@ -27,8 +27,8 @@ const user = 999
 // a single program. Folders are the prepared servers' and the programs'.
 func Catalog(serversDir, programsDir string) ([]Image, error) {
 	list := []Image{
-		program(Pause, filepath.Join(programsDir, "pause")),
-		program(Exporter, filepath.Join(programsDir, "redis-exporter-standin")),
+		Program(Pause, filepath.Join(programsDir, "pause")),
+		Program(Exporter, filepath.Join(programsDir, "redis-exporter-standin")),
 	}
 	for _, s := range servers.Catalog() {
 		version, err := servers.Version(serversDir, s)
@@ -49,7 +49,8 @@ func (i Image) file() string {
 	return strings.NewReplacer("/", "_", ":", "_").Replace(i.Name)
 }
 
-func program(name, source string) Image {
+// Program returns an image that holds and runs one static program.
+func Program(name, source string) Image {
 	base := filepath.Base(source)
 	return Image{
 		Name:   name,

@@ -198,6 +198,24 @@ func (c *Cluster) importImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store := images.Store{CTR: c.layout.Program("ctr"), Socket: c.layout.ContainerdSocket(), Dir: c.layout.Images()}
-	return store.Ensure(ctx, list, c.report)
+	return c.images().Ensure(ctx, list, c.report)
+}
+
+func (c *Cluster) images() images.Store {
+	return images.Store{CTR: c.layout.Program("ctr"), Socket: c.layout.ContainerdSocket(), Dir: c.layout.Images()}
+}
+
+// ImportProgram packs a static program as an image and imports it into the running
+// cluster, unless that has this very image already. name is complete: registry host,
+// repository and tag.
+func (c *Cluster) ImportProgram(ctx context.Context, program, name string) error {
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.containerdAnswers(ctx); err != nil {
+		return fmt.Errorf("the cluster is not up: %w", err)
+	}
+	return c.images().Ensure(ctx, []images.Image{images.Program(name, program)}, c.report)
 }
