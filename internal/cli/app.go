@@ -31,6 +31,9 @@ type System struct {
 	OutTerminal, ErrTerminal bool
 	// OutWidth and ErrWidth are the terminals' widths in columns; 0 for none.
 	OutWidth, ErrWidth int
+	// OutSize returns the terminal's present size, which changes when its window does:
+	// columns and lines; 0 for none.
+	OutSize func() (width, height int)
 	// LookupEnv is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
 	// Now is time.Now.
@@ -51,7 +54,11 @@ func OS() System {
 		Now:         time.Now,
 	}
 	// 0, unlimited, where it cannot be told.
-	s.OutWidth, _, _ = term.GetSize(int(os.Stdout.Fd()))
+	s.OutSize = func() (width, height int) {
+		width, height, _ = term.GetSize(int(os.Stdout.Fd()))
+		return width, height
+	}
+	s.OutWidth, _ = s.OutSize()
 	s.ErrWidth, _, _ = term.GetSize(int(os.Stderr.Fd()))
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		s.ReadSecret = func(prompt string) (string, error) {
@@ -244,9 +251,14 @@ func (g *globals) settleTarget(typed typedTarget) error {
 }
 
 // print writes a command's result to stdout.
-func (a *app) print(d render.Document) error {
+func (a *app) print(d render.Document) error { return a.printAs(d, false) }
+
+// printSeries writes one of many results of a command to stdout.
+func (a *app) printSeries(d render.Document) error { return a.printAs(d, true) }
+
+func (a *app) printAs(d render.Document, series bool) error {
 	look := render.Look{Color: a.color(a.system.OutTerminal), Width: a.system.OutWidth}
-	err := render.Printer{Out: a.system.Out, Format: a.globals.format, Look: look}.Print(d)
+	err := render.Printer{Out: a.system.Out, Format: a.globals.format, Look: look, Series: series}.Print(d)
 	if err != nil {
 		return operation.Errorf(operation.Failed, "writing the result: %w", err)
 	}

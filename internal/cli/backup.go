@@ -14,13 +14,14 @@ import (
 )
 
 func (a *app) newBackupCommand() *cobra.Command {
-	return newGroup("backup", "Take, list and verify backups",
-		`Takes snapshots that are verified while they stream, and lists, shows and verifies
-what is stored. A backup exists when its manifest does, which is written last.`,
+	return newGroup("backup", "Take, list, verify and compare backups",
+		`Takes snapshots that are verified while they stream, and lists, shows, verifies and
+compares what is stored. A backup exists when its manifest does, which is written last.`,
 		a.newBackupRDBCommand(),
 		a.newBackupListCommand(),
 		a.newBackupShowCommand(),
 		a.newBackupVerifyCommand(),
+		a.newBackupDiffCommand(),
 	)
 }
 

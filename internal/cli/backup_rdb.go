@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +17,9 @@ type backupRDBOptions struct {
 	transfer string
 	dryRun   bool
 }
+
+// defaultStall is how long a server that sends a snapshot may say nothing.
+const defaultStall = 15 * time.Second
 
 func (a *app) newBackupRDBCommand() *cobra.Command {
 	o := backupRDBOptions{}
@@ -48,8 +50,8 @@ server that is busy forking sends newlines, which count.`,
 	o.store.addFlags(cmd)
 	f.StringVar(&o.method, "method", string(backup.MethodStream), "how to take the snapshot: stream or bgsave")
 	f.StringVar(&o.transfer, "transfer", "auto", "how --method stream asks for the data: auto (diskless where the server offers it) or disk")
-	f.DurationVar(&o.backup.Stall, "stall-timeout", 15*time.Second, "how long the source may send nothing")
-	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod and --method bgsave)")
+	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
+	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod); --method stream then reads its data key by key")
 	f.BoolVar(&o.backup.IgnoreSpace, "ignore-space", false, "go on although free space may not suffice")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
 	mustComplete(cmd, "method", cobra.FixedCompletions(backup.Methods(), cobra.ShellCompDirectiveNoFileComp))
@@ -107,18 +109,14 @@ func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) 
 		}
 		return plan.Refusal()
 	}
-	for _, f := range plan.Findings {
-		switch {
-		case f.Blocks():
-		case f.Severity == operation.Notice:
-			reporter.Note("%s: %s", f.Subject, f.Message)
-		default:
-			reporter.Warn("%s: %s", f.Subject, f.Message)
-		}
+	next := "redisctl health" + a.targetFlags(d)
+	if err := plan.Refusal(); err != nil {
+		return withNext(err, next)
 	}
+	tellFindings(reporter, plan.Findings)
 	manifest, err := op.Apply(ctx, plan)
 	if err != nil {
-		return withNext(err, fmt.Sprintf("redisctl health%s", a.targetFlags(d)))
+		return withNext(err, next)
 	}
 	done()
 	return a.print(backupDocument(store, plan, manifest))

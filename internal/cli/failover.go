@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 )
 
@@ -20,8 +22,12 @@ func (a *app) newFailoverCommand() *cobra.Command {
 them, demotes the old primary, promotes the replica, moves the Services and lets every
 other instance follow. An acknowledged write is never lost by a planned switch.`,
 		a.newPromoteCommand(),
+		a.newFailoverForceCommand(),
+		a.newFailoverFailbackCommand(),
 		a.newFailoverStatusCommand(),
 		a.newFailoverResumeCommand(),
+		a.newFailoverAbortCommand(),
+		a.newFailoverGuardCommand(),
 	)
 }
 
@@ -48,9 +54,13 @@ completed; if that is interrupted, redisctl failover resume completes it.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completePods,
 	}
-	f := cmd.Flags()
-	f.DurationVar(&o.failover.Pause, "pause", o.failover.Pause, "how long writes may wait")
-	f.DurationVar(&o.failover.Settle, "settle", o.failover.Settle, "how long the instances may take to follow the new primary")
+	o.addFlags(cmd.Flags())
+	cmd.RunE = runWith(a, &o, a.runPromote)
+	return cmd
+}
+
+func (o *promoteOptions) addFlags(f *pflag.FlagSet) {
+	addLimits(f, &o.failover.Limits)
 	f.Int64Var(&o.failover.MaxLag, "max-bytes", o.failover.MaxLag, "bytes that the replica may be behind at the start")
 	f.BoolVar(&o.failover.AllowLag, "allow-lag", false, "promote a replica that is further behind")
 	f.BoolVar(&o.failover.AllowUnreachable, "allow-unreachable", false, "go on although an instance does not answer")
@@ -59,20 +69,55 @@ completed; if that is interrupted, redisctl failover resume completes it.`,
 	f.BoolVar(&o.failover.AllowNoPersistence, "allow-no-persistence", false, "promote a replica that keeps nothing on disk")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	cmd.RunE = runWith(a, &o, a.runPromote)
+}
+
+func addLimits(f *pflag.FlagSet, l *failover.Limits) {
+	f.DurationVar(&l.Pause, "pause", l.Pause, "how long writes may wait")
+	f.DurationVar(&l.Settle, "settle", l.Settle, "how long the instances may take to follow the new primary")
+}
+
+// newFailoverFailbackCommand makes the way back to the chart's own primary.
+func (a *app) newFailoverFailbackCommand() *cobra.Command {
+	o := promoteOptions{failover: failover.DefaultOptions()}
+	cmd := &cobra.Command{
+		Use:   "failback",
+		Short: "Make the first pod the primary again, losing no acknowledged write",
+		Long: `Makes the pod with ordinal 0 the primary, as redisctl failover promote would: it is the
+one that the chart's init containers make the primary, so that restarts no longer undo
+anything. For plain addresses it is the first one. When it is the primary already,
+nothing is done.`,
+		Example: `  redisctl failover failback -n redis-prod --dry-run
+  redisctl failover failback -n redis-prod --yes`,
+		Args: noArgs,
+	}
+	o.addFlags(cmd.Flags())
+	cmd.RunE = runWith(a, &o, func(ctx context.Context, o promoteOptions, _ []string) error {
+		return a.runSwitch(ctx, o, func(d *operation.Deployment) string { return d.Instances[0].Name })
+	})
 	return cmd
 }
 
 // openFailover resolves the target and wires the operation.
-func (a *app) openFailover(ctx context.Context, reporter operation.Reporter) (*backend, *operation.Deployment, failover.Planned, error) {
+func (a *app) openFailover(ctx context.Context, reporter operation.Reporter, store storeOptions) (*backend, *operation.Deployment, failover.Failover, error) {
 	b, d, err := a.open(ctx)
 	if err != nil {
-		return nil, nil, failover.Planned{}, err
+		return nil, nil, failover.Failover{}, err
 	}
-	return b, d, failover.Planned{
-		Connector: b.Connector, Pauser: b.Pauser, Traffic: b.Traffic, Notes: b.Notes, Locker: b.Locker,
-		Reporter: reporter, Now: a.system.Now, By: operator(),
-	}, nil
+	return b, d, a.failover(b, reporter, store), nil
+}
+
+func (a *app) failover(b *backend, reporter operation.Reporter, store storeOptions) failover.Failover {
+	return failover.Failover{
+		Connector: b.Connector, Pauser: b.Pauser, Traffic: b.Traffic, Notes: b.Notes, Locker: b.Locker, Cluster: b.Cluster,
+		Resolver: b.Resolver, Reporter: reporter, Now: a.system.Now, By: operator(),
+		Copies: copies{
+			backup: backup.RDB{
+				Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
+				Store: store.open(), Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
+			},
+			stall: defaultStall, timeout: a.globals.timeout,
+		},
+	}
 }
 
 // operator names who runs this process, for records.
@@ -89,17 +134,25 @@ func operator() string {
 }
 
 func (a *app) runPromote(ctx context.Context, o promoteOptions, args []string) error {
-	if len(args) == 1 {
-		o.failover.To = args[0]
-	}
+	return a.runSwitch(ctx, o, func(*operation.Deployment) string {
+		if len(args) == 0 {
+			return ""
+		}
+		return args[0]
+	})
+}
+
+// runSwitch hands over to the instance that choose returns; "" chooses the best.
+func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*operation.Deployment) string) error {
 	o.failover.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openFailover(ctx, reporter)
+	b, d, op, err := a.openFailover(ctx, reporter, storeOptions{})
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	o.failover.To = choose(d)
 	plan, err := op.Plan(ctx, d, o.failover)
 	if err != nil {
 		return err
@@ -113,7 +166,8 @@ func (a *app) runPromote(ctx context.Context, o promoteOptions, args []string) e
 	if err := plan.Refusal(); err != nil {
 		return err
 	}
-	if !o.yes {
+	tellFindings(reporter, plan.Findings)
+	if !o.yes && !plan.Nothing() {
 		if err := a.confirm("hand the primary of %s from %s over to %s", d, plan.From, plan.To); err != nil {
 			return err
 		}
@@ -124,6 +178,40 @@ func (a *app) runPromote(ctx context.Context, o promoteOptions, args []string) e
 	}
 	done()
 	return a.print(promoteDocument(result))
+}
+
+// tellFindings narrates what a plan has found and goes on in spite of.
+func tellFindings(reporter operation.Reporter, findings []operation.Finding) {
+	for _, f := range findings {
+		if f.Severity == operation.Notice {
+			reporter.Note("%s: %s", f.Subject, f.Message)
+		} else {
+			reporter.Warn("%s: %s", f.Subject, f.Message)
+		}
+	}
+}
+
+// confirmName makes the user type the release's name before data may be lost. Without
+// a terminal consent must have been given by --yes.
+func (a *app) confirmName(d *operation.Deployment, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if a.system.ReadLine == nil {
+		return a.confirm("%s", what)
+	}
+	name := d.Release
+	if name == "" {
+		name = d.Name
+	}
+	answer, err := a.system.ReadLine(fmt.Sprintf("About to %s. Type %s to go on: ", what, name))
+	if err != nil {
+		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
+	}
+	if strings.TrimSpace(answer) != name {
+		return &operation.Error{
+			Kind: operation.Refused, Phase: "asking for consent", Err: fmt.Errorf("%q was not typed", name), Unchanged: "nothing was changed",
+		}
+	}
+	return nil
 }
 
 // confirm asks in a terminal; without one consent must have been given by --yes.
@@ -156,14 +244,12 @@ func (a *app) newFailoverStatusCommand() *cobra.Command {
 		Example: "  redisctl failover status -n redis-prod",
 		Args:    noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			b, d, op, err := a.openFailover(ctx, operation.DiscardReporter{})
+			b, d, op, err := a.openFailover(ctx, operation.DiscardReporter{}, storeOptions{})
 			if err != nil {
 				return err
 			}
 			defer b.Close()
-			o := failover.DefaultOptions()
-			o.Timeout = a.globals.timeout
-			status, err := op.Status(ctx, d, o)
+			status, err := op.Status(ctx, d, a.limits())
 			if err != nil {
 				return err
 			}
@@ -178,30 +264,67 @@ func (a *app) newFailoverStatusCommand() *cobra.Command {
 	}
 }
 
+// limits returns the default limits with the user's time-out.
+func (a *app) limits() failover.Limits {
+	l := failover.DefaultLimits()
+	l.Timeout = a.globals.timeout
+	return l
+}
+
 func (a *app) newFailoverResumeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume",
 		Short: "Complete or undo a failover that was interrupted",
 		Long: `Looks at what an interrupted failover really did: undoes it when the old primary was not
-demoted yet, and completes it otherwise. It refuses when data is at stake.`,
+demoted yet, and completes it otherwise. It refuses when data is at stake, and says what
+to do then.`,
 		Example: "  redisctl failover resume -n redis-prod",
 		Args:    noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			reporter, done := a.narrator()
-			defer done()
-			b, d, op, err := a.openFailover(ctx, reporter)
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			o := failover.DefaultOptions()
-			o.Timeout = a.globals.timeout
-			what, result, err := op.Resume(ctx, d, o)
-			if err != nil {
-				return err
-			}
-			done()
-			return a.print(resumeDocument(what, result))
+			return a.finishFailover(ctx, func(op failover.Failover, d *operation.Deployment) (failover.Outcome, failover.Result, error) {
+				return op.Resume(ctx, d, a.limits())
+			})
 		}),
 	}
+}
+
+func (a *app) newFailoverAbortCommand() *cobra.Command {
+	o := failover.AbortOptions{Limits: failover.DefaultLimits()}
+	cmd := &cobra.Command{
+		Use:   "abort",
+		Short: "Undo a failover that was interrupted before its target became the primary",
+		Long: `Makes the old primary the primary again after a failover that was interrupted. It refuses
+when the target is the primary already, or may have taken writes.`,
+		Example: "  redisctl failover abort -n redis-prod",
+		Args:    noArgs,
+	}
+	cmd.Flags().BoolVar(&o.AllowUnreachable, "allow-unreachable", false,
+		"go on although the target does not answer: what it acknowledged if it was promoted in its last moment is lost")
+	cmd.RunE = runWith(a, &o, func(ctx context.Context, o failover.AbortOptions, _ []string) error {
+		o.Timeout = a.globals.timeout
+		return a.finishFailover(ctx, func(op failover.Failover, d *operation.Deployment) (failover.Outcome, failover.Result, error) {
+			result, err := op.Abort(ctx, d, o)
+			return failover.OutcomeUndone, result, err
+		})
+	})
+	return cmd
+}
+
+// finishFailover runs what deals with an interrupted failover.
+func (a *app) finishFailover(
+	ctx context.Context, act func(failover.Failover, *operation.Deployment) (failover.Outcome, failover.Result, error),
+) error {
+	reporter, done := a.narrator()
+	defer done()
+	b, d, op, err := a.openFailover(ctx, reporter, storeOptions{})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	what, result, err := act(op, d)
+	if err != nil {
+		return err
+	}
+	done()
+	return a.print(resumeDocument(what, result))
 }

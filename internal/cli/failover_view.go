@@ -11,23 +11,113 @@ import (
 )
 
 func promoteDocument(r failover.Result) render.Document {
-	return render.Document{Value: r, Names: []string{r.To}, Blocks: []render.Block{promoteFields(r)}}
+	d := render.Document{Value: r, Names: []string{r.To}, Blocks: []render.Block{promoteFields(r)}}
+	if !r.Changed {
+		d.Blocks = []render.Block{render.Text{Text: "nothing to do: " + r.To + " is the primary, and everybody follows it", Style: render.Good}}
+	}
+	return d
 }
 
 func promoteFields(r failover.Result) render.Fields {
-	services := strings.Join(r.Services, ", ")
-	if services == "" {
-		services = "none to move"
-	}
-	return render.Fields{
+	fields := render.Fields{
 		{Label: "primary", Value: render.Cell{Text: r.To, Style: render.Strong}},
 		{Label: "was", Value: render.T(r.From)},
 		{Label: "offsets", Value: render.T(fmt.Sprintf("%d when writes were paused, %d on the new primary when it was promoted", r.Offset, r.TargetOffset))},
 		{Label: "write gap", Value: render.T(fmt.Sprintf("%.1f ms", r.WriteGapMS))},
-		{Label: "followers", Value: render.T(fmt.Sprintf("%s (%d partial, %d full resynchronisations)", strings.Join(r.Followers, ", "), r.PartialResyncs, r.FullResyncs))},
-		{Label: "services", Value: render.T(services)},
-		{Label: "verified", Value: render.Cell{Text: "roles, links and endpoints", Style: render.Good}},
 	}
+	return append(fields, settledFields(r.Settled)...)
+}
+
+// settledFields show what every switch has verified.
+func settledFields(s failover.Settled) render.Fields {
+	services := strings.Join(s.Services, ", ")
+	if services == "" {
+		services = "none to move"
+	}
+	followers := strings.Join(s.Followers, ", ")
+	if followers == "" {
+		followers = "none"
+	}
+	fields := render.Fields{
+		{Label: "followers", Value: render.T(fmt.Sprintf("%s (%s)", followers, resyncs(s)))},
+		{Label: "services", Value: render.T(services)},
+	}
+	verified := "roles, links and endpoints"
+	var through []string
+	for _, w := range s.ServiceWrites {
+		if w.Skipped != "" {
+			fields = append(fields, render.Field{Label: "not tried", Value: render.Cell{Text: w.Service + ": " + w.Skipped, Style: render.Warn}})
+			continue
+		}
+		through = append(through, fmt.Sprintf("%s after %.0f ms", w.Service, w.Milliseconds))
+	}
+	if len(through) > 0 {
+		verified += ", a write through " + strings.Join(through, ", ")
+	}
+	return append(fields, render.Field{Label: "verified", Value: render.Cell{Text: verified, Style: render.Good}})
+}
+
+// resyncs tells how the followers were resynchronised. A full one is worth a word: it
+// copies the whole data set.
+func resyncs(s failover.Settled) string {
+	text := fmt.Sprintf("%d partial resynchronisations", s.PartialResyncs)
+	if s.FullResyncs > 0 {
+		text += fmt.Sprintf(", %d full ones", s.FullResyncs)
+	}
+	return text
+}
+
+func forceDocument(r failover.ForceResult) render.Document {
+	fields := render.Fields{
+		{Label: "primary", Value: render.Cell{Text: r.To, Style: render.Strong}},
+		{Label: "given up", Value: render.T(fmt.Sprintf("%s, which now %s", r.From, oldPrimary(r.OldPrimary)))},
+		{Label: "may be lost", Value: render.Cell{Text: r.Bound.String(), Style: render.Warn}},
+		{Label: "offset", Value: render.T(fmt.Sprintf("%d of the history %.8s when it was promoted", r.Offset, r.ReplicationID))},
+	}
+	fields = append(fields, lossFields(r.Losses, r.Backups)...)
+	return render.Document{Value: r, Names: []string{r.To}, Blocks: []render.Block{append(fields, settledFields(r.Settled)...)}}
+}
+
+func oldPrimary(state failover.OldPrimary) string {
+	switch state {
+	case failover.OldPrimaryFollows:
+		return "follows it"
+	case failover.OldPrimaryDown:
+		return "is down and gets no clients of the Services"
+	default:
+		return "may or may not run"
+	}
+}
+
+// lossFields show what was discarded, and what was kept of it.
+func lossFields(losses []failover.Loss, backups []string) render.Fields {
+	var fields render.Fields
+	for _, l := range losses {
+		text := l.Instance + ": " + l.Why
+		if d := l.Difference; d != nil {
+			text += fmt.Sprintf("; %d keys were only there, %d differed", d.Only, d.Changed)
+		}
+		fields = append(fields, render.Field{Label: "discarded", Value: render.Cell{Text: text, Style: render.Warn}})
+	}
+	for _, b := range backups {
+		fields = append(fields, render.Field{Label: "backup", Value: render.T(b)})
+	}
+	return fields
+}
+
+func healDocument(r failover.HealResult) render.Document {
+	d := render.Document{Value: r, Names: []string{r.Primary}}
+	if !r.Changed {
+		d.Blocks = []render.Block{render.Text{Text: "nothing to heal: " + r.Primary + " is the primary, and everybody follows it", Style: render.Good}}
+		return d
+	}
+	fields := render.Fields{{Label: "primary", Value: render.Cell{Text: r.Primary, Style: render.Strong}}}
+	if len(r.Demoted) > 0 {
+		fields = append(fields, render.Field{Label: "demoted", Value: render.T(strings.Join(r.Demoted, ", "))})
+	}
+	fields = append(fields, lossFields(r.Losses, r.Backups)...)
+	d.Blocks = []render.Block{append(fields, settledFields(r.Settled)...)}
+	return d
 }
 
 type resumeResult struct {

@@ -52,7 +52,7 @@ func instanceTable(r health.Report, now time.Time) render.Block {
 	}}
 	for _, i := range r.Instances {
 		row := []render.Cell{{Text: i.Name, Style: render.Strong}, statusCell(i.Status)}
-		if i.Error != "" {
+		if i.Answer == nil {
 			for len(row) < len(t.Columns)-3 {
 				row = append(row, render.T(""))
 			}
@@ -200,7 +200,7 @@ func (f healthFleet) document() render.Document {
 		}
 		answered := 0
 		for _, i := range item.Instances {
-			if i.Error == "" {
+			if i.Answer != nil {
 				answered++
 			}
 		}

@@ -18,10 +18,13 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
+	"github.com/redisctl/redisctl/internal/operation/guard"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/inspect"
 	"github.com/redisctl/redisctl/internal/operation/replication"
+	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
 	"github.com/redisctl/redisctl/internal/snapshot"
 )
 
@@ -36,6 +39,17 @@ func documented() map[string]reflect.Type {
 		"BackupPlan":          reflect.TypeFor[backup.Plan](),
 		"Backups":             reflect.TypeFor[listResult](),
 		"Build":               reflect.TypeFor[Build](),
+		"DiffAmount":          reflect.TypeFor[rdbdiff.Amount](),
+		"DiffCounts":          reflect.TypeFor[rdbdiff.Counts](),
+		"DiffDB":              reflect.TypeFor[rdbdiff.DBCounts](),
+		"DiffExample":         reflect.TypeFor[rdbdiff.Example](),
+		"DiffExamples":        reflect.TypeFor[rdbdiff.Examples](),
+		"DiffFunctions":       reflect.TypeFor[rdbdiff.Functions](),
+		"DiffKey":             reflect.TypeFor[rdbdiff.KeyState](),
+		"DiffPrefix":          reflect.TypeFor[rdbdiff.PrefixCounts](),
+		"DiffType":            reflect.TypeFor[rdbdiff.TypeCounts](),
+		"Difference":          reflect.TypeFor[rdbdiff.Difference](),
+		"FilesDifference":     reflect.TypeFor[diffResult](),
 		"Check":               reflect.TypeFor[checkResult](),
 		"DB":                  reflect.TypeFor[rdb.DBSummary](),
 		"Durations":           reflect.TypeFor[snapshot.Durations](),
@@ -43,8 +57,15 @@ func documented() map[string]reflect.Type {
 		"Finding":             reflect.TypeFor[operation.Finding](),
 		"Fleet":               reflect.TypeFor[healthFleet](),
 		"FleetItem":           reflect.TypeFor[fleetItem](),
+		"GuardObject":         reflect.TypeFor[guard.Object](),
+		"GuardObservation":    reflect.TypeFor[guard.Observation](),
+		"GuardPlan":           reflect.TypeFor[guard.Plan](),
+		"GuardRemoved":        reflect.TypeFor[guard.Removed](),
+		"GuardStatus":         reflect.TypeFor[guard.Status](),
 		"Health":              reflect.TypeFor[health.Report](),
+		"HealthAnswer":        reflect.TypeFor[health.Answer](),
 		"HealthInstance":      reflect.TypeFor[health.Instance](),
+		"LagSample":           reflect.TypeFor[replication.Sample](),
 		"Latency":             reflect.TypeFor[latency](),
 		"Manifest":            reflect.TypeFor[snapshot.Manifest](),
 		"Plan":                reflect.TypeFor[operation.Plan](),
@@ -53,10 +74,23 @@ func documented() map[string]reflect.Type {
 		"Replica":             reflect.TypeFor[replication.Replica](),
 		"Replication":         reflect.TypeFor[replication.Report](),
 		"ReplicationInstance": reflect.TypeFor[replication.Instance](),
+		"Resync":              reflect.TypeFor[resync.Result](),
+		"ResyncPlan":          reflect.TypeFor[resync.Plan](),
 		"Resumed":             reflect.TypeFor[resumeResult](),
 		"Service":             reflect.TypeFor[replication.Service](),
 		"Source":              reflect.TypeFor[snapshot.Source](),
 		"Step":                reflect.TypeFor[operation.Step](),
+		"Bound":               reflect.TypeFor[failover.Bound](),
+		"Forced":              reflect.TypeFor[failover.ForceResult](),
+		"ForcePlan":           reflect.TypeFor[failover.ForcePlan](),
+		"Healed":              reflect.TypeFor[failover.HealResult](),
+		"HealPlan":            reflect.TypeFor[failover.HealPlan](),
+		"Loss":                reflect.TypeFor[failover.Loss](),
+		"Missing":             reflect.TypeFor[failover.Difference](),
+		"Move":                reflect.TypeFor[failover.Move](),
+		"ServiceWrite":        reflect.TypeFor[failover.ServiceWrite](),
+		"Settled":             reflect.TypeFor[failover.Settled](),
+		"WatchEvent":          reflect.TypeFor[failover.Event](),
 		"Switch":              reflect.TypeFor[failover.Result](),
 		"SwitchPlan":          reflect.TypeFor[failover.Plan](),
 		"SwitchRecord":        reflect.TypeFor[failover.Record](),
@@ -183,8 +217,11 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	require.NotEmpty(t, rows)
 	for _, row := range rows {
 		line := append(strings.Fields(row[1]), "-o", "json")
-		if strings.Contains(row[1], "show") || strings.Contains(row[1], "verify") {
+		if strings.Contains(row[1], "show") || strings.Contains(row[1], "verify") || strings.Contains(row[1], "resync") {
 			line = append(line, "latest")
+		}
+		if strings.Contains(row[1], "diff") {
+			line = append(line, "a.rdb", "b.rdb")
 		}
 		_, err := parse(t, nil, line...)
 		assert.NoError(t, err, row[1])

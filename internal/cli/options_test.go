@@ -19,6 +19,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/render"
 )
 
@@ -76,6 +77,7 @@ func TestOptions(t *testing.T) {
 	fleet.MaxMemory, fleet.MaxSaveAge = 0.5, time.Hour
 	defaultStore := storeOptions{dir: "./" + store}
 	stream := backup.Options{Stall: 15 * time.Second}
+	limits := failover.Limits{Timeout: failover.DefaultLimits().Timeout, Pause: time.Second, Settle: 2 * time.Second}
 
 	cases := []struct {
 		line    string
@@ -121,10 +123,18 @@ func TestOptions(t *testing.T) {
 		{"replication info --max-bytes 5 --max-seconds 7s", changed, nil, nil},
 		{"replication primary", noOptions{}, nil, nil},
 		{"replication role cache-redis-1", noOptions{}, []string{"cache-redis-1"}, nil},
-		{"replication lag", lagOptions{health: thresholds, interval: 2 * time.Second}, nil, nil},
+		{"replication lag", lagOptions{health: thresholds, interval: time.Second}, nil, nil},
 		{
-			"replication lag -w --interval 1s --max-bytes 5 --max-seconds 7s",
-			lagOptions{health: changed, watch: true, interval: time.Second}, nil, nil,
+			"replication lag -w --interval 3s --for 1m --max-bytes 5 --max-seconds 7s",
+			lagOptions{health: changed, watch: true, interval: 3 * time.Second, bound: time.Minute}, nil, nil,
+		},
+		{"replication resync cache-redis-1", resyncOptions{resync: resync.DefaultOptions()}, []string{"cache-redis-1"}, nil},
+		{
+			"replication resync cache-redis-1 --full --stall-timeout 3s --allow-data-loss --dry-run -y",
+			resyncOptions{
+				resync: resync.Options{Full: true, AllowDataLoss: true, Timeout: 5 * time.Second, Stall: 3 * time.Second},
+				dryRun: true, yes: true,
+			}, []string{"cache-redis-1"}, nil,
 		},
 		{"replication check", thresholds, nil, nil},
 
@@ -141,19 +151,72 @@ func TestOptions(t *testing.T) {
 			"promote cache-redis-1 --pause 1s --settle 2s --max-bytes 3 --allow-lag --allow-unreachable --allow-priority-zero --allow-older --allow-no-persistence --dry-run -y",
 			promoteOptions{
 				failover: failover.Options{
-					Timeout: failover.DefaultOptions().Timeout, Pause: time.Second, Settle: 2 * time.Second, MaxLag: 3,
+					Limits: limits, MaxLag: 3,
 					AllowLag: true, AllowUnreachable: true, AllowPriorityZero: true, AllowOlder: true, AllowNoPersistence: true,
 				},
 				dryRun: true, yes: true,
 			}, []string{"cache-redis-1"}, nil,
 		},
+		{"failover failback", promoteOptions{failover: failover.DefaultOptions()}, nil, nil},
+		{"failover force", forceOptions{force: failover.DefaultForceOptions(), store: defaultStore}, nil, nil},
+		{
+			"failover force cache-redis-2 --pause 1s --settle 2s --return 0 --keep-pod --no-backup --allow-alive --allow-less-data --allow-diverged --allow-priority-zero --backup-dir /b --dry-run -y",
+			forceOptions{
+				force: failover.ForceOptions{
+					Limits: limits, KeepPod: true, NoBackup: true,
+					AllowAlive: true, AllowLessData: true, AllowDiverged: true, AllowPriorityZero: true,
+				},
+				store: storeOptions{dir: "/b"}, dryRun: true, yes: true,
+			}, []string{"cache-redis-2"}, nil,
+		},
 		{"failover status", noOptions{}, nil, nil},
 		{"failover resume", noOptions{}, nil, nil},
+		{"failover abort --allow-unreachable", failover.AbortOptions{Limits: failover.DefaultLimits(), AllowUnreachable: true}, nil, nil},
+		{"failover guard install", guardInstallOptions{replicas: 2, watch: defaultGuardWatch(), settle: guardSettle}, nil, nil},
+		{
+			"failover guard install --image i:1 --replicas 3 --promote --promote-after 1m --interval 3s --settle 2s --manifests --dry-run -y",
+			guardInstallOptions{
+				image: "i:1", replicas: 3, settle: 2 * time.Second, manifests: true, dryRun: true, yes: true,
+				watch: guardWatchOptions{promote: true, promoteAfter: time.Minute, interval: 3 * time.Second},
+			}, nil, nil,
+		},
+		{"failover guard remove --settle 2s --dry-run -y", guardRemoveOptions{settle: 2 * time.Second, dryRun: true, yes: true}, nil, nil},
+		{"failover guard status", noOptions{}, nil, nil},
+		{
+			"failover guard run --workload w --password-file p --promote --promote-after 1m --interval 3s",
+			guardRunOptions{
+				workload: "w", passwordFile: "p",
+				watch: guardWatchOptions{promote: true, promoteAfter: time.Minute, interval: 3 * time.Second},
+			}, nil, nil,
+		},
+		{"replication heal", healOptions{watch: failover.DefaultWatchOptions(), store: defaultStore}, nil, nil},
+		{
+			"replication heal --keep cache-redis-1 --no-compare --no-backup --allow-unreachable --pause 1s --settle 2s --interval 3s -w --dry-run -y",
+			healOptions{
+				watch: failover.WatchOptions{
+					Heal: failover.HealOptions{
+						Limits: limits, Keep: "cache-redis-1", NoCompare: true, NoBackup: true, AllowUnreachable: true,
+					},
+					Interval: 3 * time.Second, Steady: failover.DefaultWatchOptions().Steady, PromoteAfter: failover.DefaultWatchOptions().PromoteAfter,
+				},
+				store: defaultStore, watching: true, dryRun: true, yes: true,
+			}, nil, nil,
+		},
 
 		{"backup list", backupListOptions{store: defaultStore}, nil, nil},
 		{"backup list --since 24h --backup-dir /b", backupListOptions{store: storeOptions{dir: "/b"}, since: 24 * time.Hour}, nil, nil},
 		{"backup show latest", defaultStore, []string{"latest"}, nil},
 		{"backup verify x.rdb", backupVerifyOptions{store: defaultStore}, []string{"x.rdb"}, nil},
+		{
+			"backup diff a.rdb latest",
+			backupDiffOptions{store: defaultStore, examples: 5, prefixes: 10, delimiter: ":", depth: 1}, []string{"a.rdb", "latest"}, nil,
+		},
+		{
+			"backup diff a b --examples 1 --prefixes 2 --delimiter . --depth 3 --sample 1/4 --exit-code --backup-dir /b",
+			backupDiffOptions{
+				store: storeOptions{dir: "/b"}, examples: 1, prefixes: 2, delimiter: ".", depth: 3, sample: "1/4", exitCode: true,
+			}, []string{"a", "b"}, nil,
+		},
 		{"backup verify --deep latest", backupVerifyOptions{store: defaultStore, deep: true}, []string{"latest"}, nil},
 	}
 	for _, c := range cases {

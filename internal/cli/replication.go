@@ -19,6 +19,8 @@ func (a *app) newReplicationCommand() *cobra.Command {
 		a.newReplicationPrimaryCommand(),
 		a.newReplicationRoleCommand(),
 		a.newReplicationLagCommand(),
+		a.newReplicationResyncCommand(),
+		a.newReplicationHealCommand(),
 		a.newReplicationCheckCommand(),
 	)
 }
@@ -128,10 +130,12 @@ type lagOptions struct {
 	health   health.Options
 	watch    bool
 	interval time.Duration
+	// bound is how long to watch; 0 for until Ctrl-C.
+	bound time.Duration
 }
 
 func (a *app) newReplicationLagCommand() *cobra.Command {
-	o := lagOptions{health: health.DefaultOptions(), interval: 2 * time.Second}
+	o := lagOptions{health: health.DefaultOptions(), interval: time.Second}
 	cmd := &cobra.Command{
 		Use:   "lag",
 		Short: "Show how far each replica is behind",
@@ -139,61 +143,57 @@ func (a *app) newReplicationLagCommand() *cobra.Command {
 and the seconds since it last heard from the primary. Exit code 10 when a replica
 exceeds a limit or its link is down.
 
-With --watch the lag is printed again and again until Ctrl-C.`,
+With --watch it goes on: on a terminal with a plot of the last samples that is redrawn in
+place, elsewhere with one line for each sample, with -o json with one document a line.
+Ctrl-C ends it with exit code 0, whatever it showed. An instance that hangs delays each
+sample by --timeout.
+
+With --for as well it is a check: exit code 10 as soon as a limit is exceeded, 0 when none
+was until the time is over, 130 when it is interrupted.`,
 		Example: `  redisctl replication lag -n redis-prod
   redisctl replication lag --max-bytes 0 --max-seconds 15s
-  redisctl replication lag --watch --interval 1s`,
+  redisctl replication lag --watch
+  redisctl replication lag --watch --for 5m --max-bytes 1000000 -o json`,
 		Args: noArgs,
 		RunE: runWith(a, &o, a.runReplicationLag),
 	}
 	addThresholdFlags(cmd, &o.health)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "repeat until Ctrl-C")
 	cmd.Flags().DurationVar(&o.interval, "interval", o.interval, "time between repetitions")
+	cmd.Flags().DurationVar(&o.bound, "for", 0, "watch this long, and end with exit code 10 as soon as a limit is exceeded")
 	return cmd
 }
 
 func (a *app) runReplicationLag(ctx context.Context, o lagOptions, _ []string) error {
-	if o.interval <= 0 {
+	switch {
+	case o.interval <= 0:
 		return operation.Errorf(operation.Usage, "--interval %s: it must be positive", o.interval)
+	case o.bound < 0:
+		return operation.Errorf(operation.Usage, "--for %s: it must be positive", o.bound)
+	case o.bound > 0 && !o.watch:
+		return operation.Errorf(operation.Usage, "--for says how long to watch: add --watch")
 	}
+	o.health.Timeout = a.globals.timeout
 	b, d, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	show := func() ([]operation.Finding, error) {
-		t := topology.Observe(ctx, b.Connector, d, a.globals.timeout)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx) // half of the answers would be missing
-		}
-		if err := t.Denied(); err != nil {
-			return nil, err
-		}
-		report := replication.Describe(&t, o.health)
-		return report.Findings, a.print(lagDocument(report))
+	if o.watch {
+		return a.watchLag(ctx, b, d, o)
 	}
-	if !o.watch {
-		findings, err := show()
-		if err != nil {
-			return err
-		}
-		if !health.Clean(findings) {
-			return outcome(operation.Unhealthy, "replication of %s exceeds the limits", d)
-		}
-		return nil
+	t := topology.Observe(ctx, b.Connector, d, a.globals.timeout)
+	if err := t.Denied(); err != nil {
+		return err
 	}
-	ticker := time.NewTicker(o.interval)
-	defer ticker.Stop()
-	for {
-		if _, err := show(); err != nil && ctx.Err() == nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil // watching ends with Ctrl-C; nothing was interrupted
-		case <-ticker.C:
-		}
+	report := replication.Describe(&t, o.health)
+	if err := a.print(lagDocument(report)); err != nil {
+		return err
 	}
+	if !health.Clean(report.Findings) {
+		return outcome(operation.Unhealthy, "replication of %s exceeds the limits", d)
+	}
+	return nil
 }
 
 func (a *app) newReplicationCheckCommand() *cobra.Command {

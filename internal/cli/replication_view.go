@@ -88,7 +88,14 @@ func lagOf(r *replication.Replica) string {
 	if r.LagBytes == nil {
 		return "unknown"
 	}
-	return fmt.Sprintf("%s (%d s)", operation.Bytes(*r.LagBytes), r.LagSeconds)
+	return fmt.Sprintf("%s (%s)", operation.Bytes(*r.LagBytes), silentText(r))
+}
+
+func silentText(r *replication.Replica) string {
+	if r.LagSeconds < 0 {
+		return "never"
+	}
+	return fmt.Sprintf("%d s", r.LagSeconds)
 }
 
 func serviceTable(r replication.Report) render.Block {
@@ -164,13 +171,9 @@ func lagDocument(r replication.Report) render.Document {
 		if i.Replica == nil {
 			continue
 		}
-		behind := "unknown"
-		if i.Replica.LagBytes != nil {
-			behind = operation.Bytes(*i.Replica.LagBytes).String()
-		}
 		t.Rows = append(t.Rows, []render.Cell{
 			{Text: i.Name, Style: render.Strong}, render.T(i.Replica.Follows), linkCell(i.Replica.Link),
-			render.T(behind), render.T(fmt.Sprintf("%d s", i.Replica.LagSeconds)), render.T(strconv.FormatInt(i.Offset, 10)),
+			render.T(behindText(i.Replica)), render.T(silentText(i.Replica)), render.T(strconv.FormatInt(i.Offset, 10)),
 		})
 	}
 	return render.Document{Value: r, Names: instanceNames(r), Blocks: []render.Block{t, findingList(r.Findings)}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
+	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/redisconn"
+	"github.com/redisctl/redisctl/internal/statefile"
 )
 
 // backend is the world that a command works on: a Kubernetes cluster, or plain
@@ -27,7 +30,12 @@ type backend struct {
 	Pauser    failover.Pauser
 	Traffic   failover.Traffic
 	Notes     operation.Notes
-	Names     nameSource
+	// Cluster is nil for plain addresses.
+	Cluster failover.Cluster
+	// Guard is nil for plain addresses.
+	Guard  guardCluster
+	Atomic resync.Atomic
+	Names  nameSource
 
 	close func() error
 }
@@ -85,8 +93,24 @@ func (a *app) openKubernetes() (*backend, error) {
 	return &backend{
 		Resolver: client, Connector: connector, Streamer: streamer{transfers}, Saver: saver{connector},
 		Files: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
-		Names: client, close: client.Close,
+		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client,
+		Atomic: connector, Names: client, close: client.Close,
 	}, nil
+}
+
+// connectService returns how to reach a Service as its clients do.
+func connectService(client *kube.Client, connector redisconn.Connector) func(
+	context.Context, *operation.Deployment, operation.Service, operation.Instance,
+) (operation.Server, error) {
+	return func(
+		ctx context.Context, d *operation.Deployment, s operation.Service, via operation.Instance,
+	) (operation.Server, error) {
+		through := connector
+		through.Dial = func(ctx context.Context, d *operation.Deployment, via operation.Instance) (net.Conn, error) {
+			return client.DialService(ctx, d, s, via)
+		}
+		return through.Connect(ctx, d, via)
+	}
 }
 
 // addressResolver resolves --address.
@@ -127,10 +151,11 @@ func (a *app) openAddresses() (*backend, error) {
 			return nil, err
 		}
 	}
+	state := statefile.New(statefile.DefaultFolder(a.system.LookupEnv), kube.Holder(), a.system.Now)
 	return &backend{
 		Resolver: addressResolver(a), Connector: connector, Streamer: streamer{connector}, Saver: saver{connector},
-		Files: noCluster{}, Locker: noCluster{}, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: noCluster{},
-		Names: noCluster{},
+		Files: noCluster{}, Locker: state, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: state,
+		Atomic: connector, Names: noCluster{},
 	}, nil
 }
 
@@ -168,10 +193,31 @@ func (s streamer) Snapshot(
 		}
 	}
 	stream, err := s.connector.OpenSnapshot(ctx, d, i, options)
+	var refusal *redisconn.ReplyError
+	if o.KeyByKey && errors.As(err, &refusal) && refusal.Code() == "NOMASTERLINK" {
+		return s.keyByKey(ctx, d, i)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return snapshotStream{stream}, nil
+}
+
+// keyByKey reads the data of a replica that has lost its primary.
+func (s streamer) keyByKey(ctx context.Context, d *operation.Deployment, i operation.Instance) (backup.Stream, error) {
+	dump, err := s.connector.OpenDump(ctx, d, i)
+	if err != nil {
+		return nil, err
+	}
+	return dumpStream{dump}, nil
+}
+
+type dumpStream struct{ *redisconn.DumpStream }
+
+// Origin implements backup.Stream.
+func (s dumpStream) Origin() backup.Origin {
+	id, offset := s.Position()
+	return backup.Origin{ReplicationID: id, Offset: offset, Form: "keys"}
 }
 
 type snapshotStream struct{ *redisconn.SnapshotStream }
@@ -201,12 +247,12 @@ func (s saver) Save(
 }
 
 // pauser implements failover.Pauser.
-type pauser struct{ connector redisconn.Connector }
+type pauser struct{ redisconn.Connector }
 
 func (p pauser) Pause(
 	ctx context.Context, d *operation.Deployment, i operation.Instance, limit time.Duration,
 ) (failover.Paused, error) {
-	return p.connector.PauseWrites(ctx, d, i, limit)
+	return p.PauseWrites(ctx, d, i, limit)
 }
 
 // noCluster answers for what plain addresses do not have.
@@ -239,11 +285,6 @@ func (noCluster) FreeSpace(context.Context, *operation.Deployment, operation.Ins
 	return 0, errNoCluster
 }
 
-// Lock takes no lock: there is no place that all operators of a plain address share.
-func (noCluster) Lock(ctx context.Context, _ *operation.Deployment) (context.Context, func(), error) {
-	return ctx, func() {}, nil
-}
-
 // Pin implements failover.Traffic: clients of plain addresses find the primary
 // themselves.
 func (noCluster) Pin(context.Context, *operation.Deployment, string, string, string) error {
@@ -252,14 +293,6 @@ func (noCluster) Pin(context.Context, *operation.Deployment, string, string, str
 
 // AwaitEndpoint implements failover.Traffic.
 func (noCluster) AwaitEndpoint(context.Context, *operation.Deployment, string, string) error {
-	return nil
-}
-
-// Note implements operation.Notes: plain addresses have no place for them.
-func (noCluster) Note(context.Context, *operation.Deployment, string) (string, error) { return "", nil }
-
-// SetNotes implements operation.Notes.
-func (noCluster) SetNotes(context.Context, *operation.Deployment, map[string]string) error {
 	return nil
 }
 

@@ -93,11 +93,11 @@ func EnvName(flag string) string {
 }
 
 // Configurable reports whether a flag may be set from the environment or the
-// file. Consent must be typed (--yes, and whatever overrides a blocker: --allow-...,
-// --ignore-...), and some flags mean something only on the command line.
+// file. Consent must be typed (--yes, --promote, --keep, --no-backup, and what overrides a blocker:
+// --allow-..., --ignore-...), and some flags mean something only on the command line.
 func Configurable(flag string) bool {
 	switch flag {
-	case "yes", "dry-run", "help", "version", "config", "all":
+	case "yes", "dry-run", "help", "version", "config", "all", "promote", "manifests", "keep", "keep-pod", "no-backup", "full":
 		return false
 	default:
 		return !strings.HasPrefix(flag, "allow-") && !strings.HasPrefix(flag, "ignore-")

@@ -168,3 +168,11 @@ func TestBrokenFile(t *testing.T) {
 func TestEnvName(t *testing.T) {
 	assert.Equal(t, "REDISCTL_TLS_SERVER_NAME", config.EnvName("tls-server-name"))
 }
+
+// TestConfigurable: what gives consent must be typed each time.
+func TestConfigurable(t *testing.T) {
+	for _, flag := range []string{"yes", "promote", "dry-run", "manifests", "allow-lag", "ignore-space"} {
+		assert.False(t, config.Configurable(flag), flag)
+	}
+	assert.True(t, config.Configurable("promote-after"))
+}

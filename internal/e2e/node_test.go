@@ -97,7 +97,8 @@ func (r *release) hang(t *testing.T, ordinal int) (wake func()) {
 	// A stopped process could not be ended gracefully, and its namespace would be
 	// deleted slowly.
 	wake = func() {
-		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		err := syscall.Kill(pid, syscall.SIGCONT)
+		if err != nil && !errors.Is(err, syscall.ESRCH) { // its pod was deleted
 			t.Errorf("waking process %d: %v", pid, err)
 		}
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	Context string
 	// Namespace to use instead of the context's.
 	Namespace string
+	// Workload is the only StatefulSet that is ever looked at. Permission to get it
+	// is then enough; otherwise all of the namespace are listed.
+	Workload string
 	// UserAgent is how the API server's audit log names the program.
 	UserAgent string
 	// Timeout bounds each request to the API server and each attempt to open a
@@ -50,7 +53,9 @@ type Client struct {
 	config    *rest.Config
 	context   string
 	namespace string
-	timeout   time.Duration
+	// only is Options.Workload.
+	only    string
+	timeout time.Duration
 
 	// closeIdle ends the API client's idle connections.
 	closeIdle func()
@@ -122,6 +127,7 @@ func Open(options Options) (*Client, error) {
 	}
 	client := newClient(clientset, config, namespace, options.Timeout)
 	client.context = name
+	client.only = options.Workload
 	client.closeIdle = httpClient.CloseIdleConnections
 	return client, nil
 }

@@ -217,6 +217,7 @@ func (c *Client) services(parent context.Context, f found) ([]operation.Service,
 		services = append(services, operation.Service{
 			Name:        service.Name,
 			Headless:    service.Spec.ClusterIP == corev1.ClusterIPNone,
+			Port:        servicePort(service.Spec.Ports),
 			PodSelector: service.Spec.Selector[podNameLabel],
 		})
 	}
@@ -244,6 +245,20 @@ func (c *Client) services(parent context.Context, f found) ([]operation.Service,
 		services[i].EndpointsKnown = true
 	}
 	return services, nil, nil
+}
+
+// servicePort returns where a Service takes Redis clients: the port that is named so,
+// the default one, or the only one.
+func servicePort(ports []corev1.ServicePort) int {
+	for _, port := range ports {
+		if port.Name == "redis" || port.Port == defaultPort {
+			return int(port.Port)
+		}
+	}
+	if len(ports) == 1 {
+		return int(ports[0].Port)
+	}
+	return 0
 }
 
 // leadsTo reports whether a selector can match pods of the StatefulSet: every

@@ -217,6 +217,23 @@ func (l *lease) locked(existing *coordinationv1.Lease) error {
 	}
 }
 
+// LockHolder returns who holds the Lease that Lock takes, "" when nobody does. It
+// changes nothing.
+func (c *Client) LockHolder(parent context.Context, d *operation.Deployment) (string, error) {
+	l := &lease{client: c, request: request{resource: "leases", namespace: d.Namespace, name: leasePrefix + d.Name}}
+	existing, err := l.get(parent)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", nil
+	case err != nil:
+		return "", l.failure(parent, "get", err)
+	case wallClock().After(expiry(existing)):
+		return "", nil
+	default:
+		return ptr.Deref(existing.Spec.HolderIdentity, ""), nil
+	}
+}
+
 func duration(existing *coordinationv1.Lease) time.Duration {
 	return time.Duration(ptr.Deref(existing.Spec.LeaseDurationSeconds, 0)) * time.Second
 }

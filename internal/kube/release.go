@@ -159,14 +159,12 @@ func (c *Client) completed(t operation.Target) operation.Target {
 // releases returns every StatefulSet in the namespace that a Helm release
 // created and that runs Redis, sorted by namespace, release and name.
 func (c *Client) releases(parent context.Context, namespace string) ([]found, error) {
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	list, err := c.clientset.AppsV1().StatefulSets(namespace).List(ctx, metav1.ListOptions{LabelSelector: releaseSelector})
+	sets, err := c.statefulSets(parent, namespace)
 	if err != nil {
-		return nil, c.failure(parent, request{verb: "list", resource: "statefulsets", namespace: namespace}, err)
+		return nil, err
 	}
 	var releases []found
-	for _, set := range list.Items {
+	for _, set := range sets {
 		if container := redisContainer(&set); container != nil {
 			releases = append(releases, found{set, container})
 		}
@@ -179,6 +177,25 @@ func (c *Client) releases(parent context.Context, namespace string) ([]found, er
 		)
 	})
 	return releases, nil
+}
+
+// statefulSets returns those of Helm releases, or the only one that this client may
+// look at.
+func (c *Client) statefulSets(parent context.Context, namespace string) ([]appsv1.StatefulSet, error) {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	if c.only != "" {
+		set, err := c.clientset.AppsV1().StatefulSets(namespace).Get(ctx, c.only, metav1.GetOptions{})
+		if err != nil {
+			return nil, c.failure(parent, request{verb: "get", resource: "statefulsets", namespace: namespace, name: c.only}, err)
+		}
+		return []appsv1.StatefulSet{*set}, nil
+	}
+	list, err := c.clientset.AppsV1().StatefulSets(namespace).List(ctx, metav1.ListOptions{LabelSelector: releaseSelector})
+	if err != nil {
+		return nil, c.failure(parent, request{verb: "list", resource: "statefulsets", namespace: namespace}, err)
+	}
+	return list.Items, nil
 }
 
 // redisContainer returns the container of the pod template that runs

@@ -288,7 +288,7 @@ func TestResolveStandalone(t *testing.T) {
 			Volume:      operation.Volume{Kind: operation.VolumeClaimTemplate, Claim: "data", MountPath: "/data"},
 			Annotations: map[string]string{"redisctl.io/primary": "redis-0"},
 		},
-		Services: []operation.Service{{Name: "redis", Endpoints: []string{"redis-0"}, EndpointsKnown: true}},
+		Services: []operation.Service{{Name: "redis", Port: 6379, Endpoints: []string{"redis-0"}, EndpointsKnown: true}},
 		Instances: []operation.Instance{{
 			Name: "redis-0", Ordinal: 0, Host: "10.0.0.1", Port: 6379,
 			Pod: &operation.Pod{
@@ -310,9 +310,9 @@ func TestResolveReplication(t *testing.T) {
 	d, err := client.Resolve(t.Context(), operation.Target{Release: "cache"})
 	require.NoError(t, err)
 	assert.Equal(t, []operation.Service{
-		{Name: "cache-redis", PodSelector: "cache-redis-0", Endpoints: []string{"cache-redis-0"}, EndpointsKnown: true},
-		{Name: "cache-redis-headless", Headless: true, Endpoints: []string{"cache-redis-0", "cache-redis-1"}, EndpointsKnown: true},
-		{Name: "cache-redis-master", PodSelector: "cache-redis-0", Endpoints: []string{"cache-redis-0"}, EndpointsKnown: true},
+		{Name: "cache-redis", Port: 6379, PodSelector: "cache-redis-0", Endpoints: []string{"cache-redis-0"}, EndpointsKnown: true},
+		{Name: "cache-redis-headless", Headless: true, Port: 6379, Endpoints: []string{"cache-redis-0", "cache-redis-1"}, EndpointsKnown: true},
+		{Name: "cache-redis-master", Port: 6379, PodSelector: "cache-redis-0", Endpoints: []string{"cache-redis-0"}, EndpointsKnown: true},
 	}, d.Services)
 	assert.Equal(t, "redis", d.Workload.Container, "not the sidecar")
 	assert.Equal(t, "cache-redis-headless", d.Workload.ServiceName)

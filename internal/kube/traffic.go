@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -78,37 +80,58 @@ func (c *Client) AwaitEndpoint(parent context.Context, d *operation.Deployment, 
 	}
 }
 
-// Note returns an annotation of the deployment's workload, "" when it has none.
-func (c *Client) Note(parent context.Context, d *operation.Deployment, key string) (string, error) {
+// DialService connects to a Service as a client in the cluster does: by its DNS
+// name, from inside the Redis container of the pod via, with a relay over exec. It
+// needs get and create on pods/exec.
+func (c *Client) DialService(
+	parent context.Context, d *operation.Deployment, service operation.Service, via operation.Instance,
+) (net.Conn, error) {
+	shared, err := c.tunnel(d, via)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := c.bounded(parent)
 	defer cancel()
-	set, err := c.clientset.AppsV1().StatefulSets(d.Namespace).Get(ctx, d.Workload.Name, metav1.GetOptions{})
-	if err != nil {
-		return "", c.failure(parent, request{verb: "get", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}, err)
-	}
-	return set.Annotations[key], nil
+	to := shared.target
+	to.host, to.port = service.Name+"."+d.Namespace+".svc", service.Port
+	return newTunnel(c, shared.tunnelKey, to).relay(ctx)
 }
 
-// SetNotes sets annotations of the deployment's workload, and removes those whose
-// value is empty. Annotations of a StatefulSet do not restart its pods.
-func (c *Client) SetNotes(parent context.Context, d *operation.Deployment, notes map[string]string) error {
+// DeletePod deletes the pod of an instance, so that its process ends and its
+// workload makes a new one. The process gets grace to end by itself. A pod of that
+// name which is not the one that was observed is left alone.
+//
+// The API server forgets the pod only when its kubelet says that the process has
+// ended: on a node that is gone it stays in Terminating, and never runs twice.
+func (c *Client) DeletePod(parent context.Context, d *operation.Deployment, i operation.Instance, grace time.Duration) error {
 	ctx, cancel := c.bounded(parent)
 	defer cancel()
-	values := make(map[string]any, len(notes))
-	for key, value := range notes {
-		values[key] = value
-		if value == "" {
-			values[key] = nil
-		}
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": values}})
-	if err != nil {
-		return fmt.Errorf("encoding a patch: %w", err)
-	}
-	_, err = c.clientset.AppsV1().StatefulSets(d.Namespace).Patch(
-		ctx, d.Workload.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
-	if err != nil {
-		return c.failure(parent, request{verb: "patch", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}, err)
+	seconds := max(1, int64(grace/time.Second)) // 0 would not wait for the kubelet
+	err := c.clientset.CoreV1().Pods(d.Namespace).Delete(ctx, i.Name, metav1.DeleteOptions{
+		GracePeriodSeconds: &seconds, Preconditions: metav1.NewUIDPreconditions(i.Pod.UID),
+	})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return c.failure(parent, request{verb: "delete", resource: "pods", namespace: d.Namespace, name: i.Name}, err)
 	}
 	return nil
+}
+
+// Budgets returns the PodDisruptionBudgets that cover pods of the deployment.
+func (c *Client) Budgets(parent context.Context, d *operation.Deployment) ([]operation.Budget, error) {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	list, err := c.clientset.PolicyV1().PodDisruptionBudgets(d.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: instanceLabel + "=" + d.Release,
+	})
+	if err != nil {
+		return nil, c.failure(parent, request{verb: "list", resource: "poddisruptionbudgets", namespace: d.Namespace}, err)
+	}
+	budgets := make([]operation.Budget, 0, len(list.Items))
+	for _, b := range list.Items {
+		budgets = append(budgets, operation.Budget{
+			Name: b.Name, Allowed: int(b.Status.DisruptionsAllowed),
+			Healthy: int(b.Status.CurrentHealthy), Wanted: int(b.Status.DesiredHealthy),
+		})
+	}
+	return budgets, nil
 }

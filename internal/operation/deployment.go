@@ -118,6 +118,8 @@ type Volume struct {
 type Service struct {
 	Name     string
 	Headless bool
+	// Port is where it takes Redis clients; 0 when it has no port for them.
+	Port int
 	// PodSelector is the value of the statefulset.kubernetes.io/pod-name
 	// selector: the one pod that the Service is pinned to. Empty when the
 	// Service selects by labels only.
@@ -126,6 +128,16 @@ type Service struct {
 	Endpoints []string
 	// EndpointsKnown is false when the user may not read EndpointSlices.
 	EndpointsKnown bool
+}
+
+// Budget is a PodDisruptionBudget. Evictions of pods, which a drained node makes,
+// respect it; deletions do not.
+type Budget struct {
+	Name string
+	// Allowed is how many pods may be evicted now.
+	Allowed int
+	// Healthy pods there are, and Wanted must remain.
+	Healthy, Wanted int
 }
 
 // Instance is one Redis server of a deployment.

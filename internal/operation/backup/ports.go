@@ -21,6 +21,9 @@ type StreamOptions struct {
 	// DiskBased asks the server to write a file first, instead of offering to
 	// take the data as it is produced.
 	DiskBased bool
+	// KeyByKey reads the data of a replica without its primary key by key: it
+	// refuses to stream a snapshot.
+	KeyByKey bool
 	// Stall is how long the server may send nothing at all.
 	Stall time.Duration
 	// State is called with what the server is doing. It may be nil.

@@ -38,7 +38,8 @@ type Options struct {
 	Method Method
 	// Instance is the source that the user chose; empty to choose the best.
 	Instance string
-	// AllowStale accepts a replica without a link to its primary.
+	// AllowStale accepts a replica without a link to its primary. Its data is then
+	// read key by key, unless Method is MethodBgsave.
 	AllowStale bool
 	// IgnoreSpace accepts too little free space.
 	IgnoreSpace bool
@@ -281,6 +282,7 @@ func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 	begin := b.Now()
 	stream, err := b.Streamer.Snapshot(ctx, p.deployment, p.source.Instance, StreamOptions{
 		DiskBased: p.options.DiskBased,
+		KeyByKey:  p.options.AllowStale,
 		Stall:     p.options.Stall,
 		State:     func(state string) { b.Reporter.Note("%s", state) },
 	})

@@ -105,14 +105,13 @@ func namedSource(t *topology.Topology, o Options) (*topology.Member, []operation
 	}
 	f := operation.Finding{
 		Code: "source-is-stale", Severity: operation.Critical, Subject: m.Name,
-		Message: fmt.Sprintf("its link to %s is %s: the data is as old as the link's last byte", m.Upstream(), m.Link()),
+		Message:  fmt.Sprintf("its link to %s is %s: the data is as old as the link's last byte", m.Upstream(), m.Link()),
+		Override: "--allow-stale", Overridden: o.AllowStale,
 	}
 	if o.Method == MethodStream {
 		// The server answers SYNC with NOMASTERLINK (syncCommand in replication.c).
 		f.Message += ", and a replica without its primary streams no snapshot"
-		f.Hint = "--method bgsave with --allow-stale takes what it has"
-	} else {
-		f.Override, f.Overridden = "--allow-stale", o.AllowStale
+		f.Hint = "its data is then read key by key, or with --method bgsave copied as a file"
 	}
 	return m, []operation.Finding{f}, nil
 }

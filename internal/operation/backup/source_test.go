@@ -129,7 +129,8 @@ func TestNamedSource(t *testing.T) {
 		{foreign, Options{}, -1, "", false},
 		{linkDown, Options{Method: MethodBgsave}, -1, "source-is-stale", true},
 		{linkDown, Options{Method: MethodBgsave, AllowStale: true}, -1, "source-is-stale", false},
-		{linkDown, Options{Method: MethodStream, AllowStale: true}, -1, "source-is-stale", true},
+		{linkDown, Options{Method: MethodStream}, -1, "source-is-stale", true},
+		{linkDown, Options{Method: MethodStream, AllowStale: true}, -1, "source-is-stale", false},
 		{syncing, Options{Method: MethodBgsave}, -1, "source-is-stale", true},
 		{silent, Options{}, operation.TimedOut, "", false},
 	} {

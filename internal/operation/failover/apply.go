@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/topology"
-	"github.com/redisctl/redisctl/internal/redis"
 )
 
 // Result is the proof of a switch. Its JSON form is part of redisctl's interface
@@ -29,91 +27,64 @@ type Result struct {
 	// WriteGapMS is the time in ms from the pause to the promotion: no server took
 	// writes.
 	WriteGapMS float64 `json:"writeGapMilliseconds"`
-	// Followers are the instances that follow the new primary with their links up.
-	Followers []string `json:"followers"`
-	// PartialResyncs and FullResyncs count the resynchronisations that the new
-	// primary has served for them: a full one copies the whole data set.
-	PartialResyncs int64 `json:"partialResyncs"`
-	FullResyncs    int64 `json:"fullResyncs"`
-	// Services are those that were moved; their endpoints were seen.
-	Services []string `json:"services"`
-}
-
-func newResult(p *Plan) Result {
-	d := p.deployment
-	return Result{
-		Namespace: d.Namespace, Release: d.Release, Name: d.Name, From: p.From, To: p.To,
-		Followers: []string{}, Services: []string{},
-	}
+	// Changed is false when To was the primary already.
+	Changed bool `json:"changed"`
+	Settled
 }
 
 // Apply switches. An error before the demotion leaves the old primary serving; it
 // says so. After the demotion the switch is completed as far as possible, and an
 // error says what remains to be done.
-func (p Planned) Apply(ctx context.Context, plan *Plan) (Result, error) {
+func (f Failover) Apply(ctx context.Context, plan *Plan) (Result, error) {
 	if err := plan.Refusal(); err != nil {
 		return Result{}, err
 	}
-	locked, release, err := p.Locker.Lock(ctx, plan.deployment)
+	s := f.newSwitching(plan)
+	if plan.Nothing() {
+		return s.result, nil
+	}
+	locked, release, err := f.Locker.Lock(ctx, plan.deployment)
 	if err != nil {
 		return Result{}, err
 	}
 	defer release()
-	s := &switching{Planned: p, plan: plan, from: plan.member(plan.From), to: plan.member(plan.To)}
 	if err := s.open(locked); err != nil {
 		return Result{}, err
 	}
 	defer s.close()
+	if err := s.recheck(locked); err != nil {
+		return Result{}, err
+	}
 	return s.run(locked)
 }
 
-// switching is one switch in progress.
+// switching is a planned switch in progress.
 type switching struct {
-	Planned
-	plan     *Plan
-	from, to *topology.Member
-	servers  map[string]operation.Server
-	paused   Paused
-	pausedAt time.Time
-	result   Result
+	handover
+	plan   *Plan
+	from   *topology.Member
+	paused Paused
+	result Result
 }
 
-// open connects to every instance before anything is changed: connecting during
-// the pause would prolong it.
-func (s *switching) open(ctx context.Context) error {
-	s.servers = make(map[string]operation.Server)
-	for i := range s.plan.topology.Members {
-		m := &s.plan.topology.Members[i]
-		if m.Err != nil {
-			continue
-		}
-		server, err := s.Connector.Connect(ctx, s.plan.deployment, m.Instance)
-		if err != nil {
-			s.close()
-			return err
-		}
-		s.servers[m.Name] = server
+func (f Failover) newSwitching(plan *Plan) *switching {
+	d := plan.deployment
+	s := &switching{
+		plan: plan, from: plan.topology.Member(plan.From),
+		handover: handover{
+			Failover: f, object: plan.Object, deployment: d, topology: &plan.topology, limits: plan.options.Limits,
+			to: plan.topology.Member(plan.To), repoint: plan.Followers, untried: plan.untried,
+		},
+		result: Result{Namespace: d.Namespace, Release: d.Release, Name: d.Name, From: plan.From, To: plan.To, Settled: newSettled()},
 	}
-	return s.recheck(ctx)
-}
-
-func (s *switching) close() {
-	for _, server := range s.servers {
-		_ = server.Close() // everything was said
+	for _, service := range plan.Services {
+		s.moves = append(s.moves, Move{Service: service, From: plan.From})
 	}
-	if s.paused != nil {
-		_ = s.paused.Close()
-	}
+	return s
 }
 
 // recheck makes sure that the plan still rests on facts.
 func (s *switching) recheck(ctx context.Context) error {
-	changed := func(format string, args ...any) error {
-		return &operation.Error{
-			Kind: operation.Refused, Object: s.plan.Object, Phase: "re-checking the plan",
-			Err: fmt.Errorf(format, args...), Unchanged: "nothing was changed", Next: "run the command again",
-		}
-	}
 	for _, m := range []*topology.Member{s.from, s.to} {
 		info, err := s.servers[m.Name].Info(ctx)
 		if err != nil {
@@ -124,89 +95,156 @@ func (s *switching) recheck(ctx context.Context) error {
 		case err != nil:
 			return err
 		case info.Get("run_id") != m.Info.Get("run_id"):
-			return changed("%s restarted since the plan was made", m.Name)
+			return outdated(s.object, "%s restarted since the plan was made", m.Name)
 		case state.Role != m.Replication.Role:
-			return changed("%s is a %s now", m.Name, state.Role)
+			return overtaken(s.object, "somebody else has made %s a %s since the plan was made", m.Name, state.Role)
 		case m == s.to && (state.Upstream == nil || !state.Upstream.LinkUp):
-			return changed("the link of %s went down", m.Name)
+			return outdated(s.object, "the link of %s went down", m.Name)
 		}
 	}
 	return nil
 }
 
 func (s *switching) run(ctx context.Context) (Result, error) {
-	d := s.plan.deployment
-	s.result = newResult(s.plan)
-	record := Record{From: s.plan.From, To: s.plan.To, Begun: s.Now().UTC(), By: s.By, Services: s.plan.Services}
-	if err := save(ctx, s.Notes, d, record); err != nil {
+	record := Record{
+		From: s.plan.From, To: s.plan.To, Begun: s.Now().UTC(), By: s.By, Services: s.plan.Services,
+		MinReplicas: s.minReplicas(ctx),
+	}
+	if err := save(ctx, s.Notes, s.deployment, record); err != nil {
 		return s.result, s.aborted("recording the switch", err)
 	}
-	syncs, err := s.syncCounts(ctx)
-	if err != nil {
-		return s.result, s.undo(ctx, "reading the target's state", err)
+	if err := s.leadAhead(ctx); err != nil {
+		return s.result, s.undo(ctx, "moving the Services", err)
+	}
+	if err := s.rehearse(ctx); err != nil {
+		return s.result, s.undo(ctx, "waiting for "+s.plan.To, err)
 	}
 	if err := s.pauseAndCatchUp(ctx); err != nil {
 		return s.result, s.undo(ctx, "pausing writes", err)
 	}
-	if left := time.Until(s.paused.Until()); left < s.plan.options.Pause/4 {
+	if left := time.Until(s.paused.Until()); left < s.limits.Pause/4 {
 		return s.result, s.undo(ctx, "pausing writes", fmt.Errorf("only %s of the pause are left", left.Round(time.Millisecond)))
 	}
 	// From here on the switch is completed, whoever interrupts it.
-	forward, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.plan.options.Settle)
+	forward, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Settle)
 	defer cancel()
 	if err := s.handOver(forward); err != nil {
 		return s.result, s.incomplete("handing over", err)
 	}
-	if err := s.complete(forward, syncs); err != nil {
+	// Only now, because writes do not wait any more.
+	record.Promoted = true
+	if err := save(forward, s.Notes, s.deployment, record); err != nil {
+		s.Reporter.Warn("recording the promotion: %v", err)
+	}
+	return s.finish(forward)
+}
+
+// leadAhead moves the Services before the switch, and waits until kube-proxy has
+// followed. Clients that are connected stay on the old primary; dropped from there
+// after the switch, they reconnect to the new one at once. The other way round they
+// would reach the demoted one for about a second. Only a connection that is opened in
+// between cannot write, as it could not the other way round.
+func (s *switching) leadAhead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leadLimit)
+	defer cancel()
+	if err := s.moveServices(ctx); err != nil {
+		return err
+	}
+	return s.awaitRouted(ctx)
+}
+
+// leadLimit is how long the Services may take to lead to the target.
+const leadLimit = 15 * time.Second
+
+// finish completes a switch whose target is the primary.
+func (s *switching) finish(ctx context.Context) (Result, error) {
+	err := s.complete(ctx)
+	s.result.Settled = s.settled
+	if err != nil {
 		return s.result, s.incomplete("completing the switch", err)
 	}
-	if err := finish(forward, s.Notes, d, s.plan.To); err != nil {
+	if err := finish(ctx, s.Notes, s.deployment, s.plan.To); err != nil {
 		return s.result, s.incomplete("recording the new primary", err)
 	}
 	return s.result, nil
 }
 
-// pauseAndCatchUp pauses the primary's writes and returns when the target has all
-// of them.
-func (s *switching) pauseAndCatchUp(ctx context.Context) error {
-	s.Reporter.Step("pausing writes on %s for %s at most", s.plan.From, s.plan.options.Pause)
-	begin := time.Now()
-	paused, err := s.Pauser.Pause(ctx, s.plan.deployment, s.from.Instance, s.plan.options.Pause)
+// rehearse waits until the target has what the primary has written so far, without
+// making writes wait: for up to a second after a full resynchronisation nothing is
+// sent to a replica that looks as if it were in sync.
+func (s *switching) rehearse(ctx context.Context) error {
+	info, err := s.servers[s.plan.From].Info(ctx, "replication")
 	if err != nil {
 		return err
 	}
-	s.paused, s.pausedAt = paused, begin
+	state, err := info.Replication()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limits.Settle)
+	defer cancel()
+	_, err = s.catchUp(ctx, state.ID, state.Offset)
+	return err
+}
+
+// minReplicas returns the setting that a fence replaces on servers before 6.2. They
+// cannot be demoted without CONFIG, so that an error need not be told.
+func (s *switching) minReplicas(ctx context.Context) string {
+	const name = "min-replicas-to-write"
+	values, err := s.servers[s.plan.From].ConfigGet(ctx, name)
+	if err != nil {
+		return ""
+	}
+	return values[name]
+}
+
+// pauseAndCatchUp pauses the primary's writes and returns when the target has all
+// of them.
+func (s *switching) pauseAndCatchUp(ctx context.Context) error {
+	s.Reporter.Step("pausing writes on %s for %s at most", s.plan.From, s.limits.Pause)
+	s.begun = time.Now()
+	paused, err := s.Pauser.Pause(ctx, s.deployment, s.from.Instance, s.limits.Pause)
+	if err != nil {
+		return err
+	}
+	s.paused = paused
+	s.demoted = append(s.demoted, demotion{s.plan.From, paused})
 	id, offset := paused.End()
 	s.result.ReplicationID, s.result.Offset = id, offset
 	// A quarter of the pause is kept for the switch itself.
-	ctx, cancel := context.WithDeadline(ctx, paused.Until().Add(-s.plan.options.Pause/4))
+	ctx, cancel := context.WithDeadline(ctx, paused.Until().Add(-s.limits.Pause/4))
 	defer cancel()
-	return s.catchUp(ctx, id, offset)
+	s.result.TargetOffset, err = s.catchUp(ctx, id, offset)
+	return err
 }
 
 // pollInterval is how often the target's offset is read while writes wait.
 const pollInterval = 2 * time.Millisecond
 
-// catchUp returns when the target has applied the history up to offset.
-func (s *switching) catchUp(ctx context.Context, id string, offset int64) error {
+// catchUp returns when the target has applied the history id up to offset, and its
+// own offset then.
+func (h *handover) catchUp(ctx context.Context, id string, offset int64) (int64, error) {
+	behind := offset - h.to.Replication.Offset
 	for {
-		info, err := s.servers[s.plan.To].Info(ctx, "replication")
-		if err != nil {
-			return err
+		info, err := h.servers[h.to.Name].Info(ctx, "replication")
+		if err != nil && ctx.Err() == nil {
+			return 0, err
 		}
-		state, err := info.Replication()
-		switch {
-		case err != nil:
-			return err
-		case state.ID != id:
-			return fmt.Errorf("%s changed its history to %.8s", s.plan.To, state.ID)
-		case state.Offset >= offset:
-			s.result.TargetOffset = state.Offset
-			return nil
+		if err == nil {
+			state, err := info.Replication()
+			switch {
+			case err != nil:
+				return 0, err
+			case state.ID != id:
+				return 0, fmt.Errorf("%s changed its history to %.8s", h.to.Name, state.ID)
+			case state.Offset >= offset:
+				return state.Offset, nil
+			}
+			behind = offset - state.Offset
 		}
 		select {
 		case <-ctx.Done():
-			return operation.Errorf(operation.TimedOut, "%s is still %s behind", s.plan.To, operation.Bytes(offset-state.Offset))
+			return 0, operation.Errorf(operation.TimedOut, "%s is still %s behind", h.to.Name, operation.Bytes(behind))
 		case <-time.After(pollInterval):
 		}
 	}
@@ -215,158 +253,46 @@ func (s *switching) catchUp(ctx context.Context, id string, offset int64) error 
 // handOver demotes the old primary, then promotes the target.
 func (s *switching) handOver(ctx context.Context) error {
 	s.Reporter.Step("handing over to %s", s.plan.To)
-	host, port := s.plan.address(s.to)
+	host, port := s.topology.Address(s.to)
 	if err := s.paused.Demote(ctx, host, port); err != nil {
 		return fmt.Errorf("demoting %s: %w", s.plan.From, err)
 	}
 	if err := s.promote(ctx); err != nil {
 		return fmt.Errorf("promoting %s: %w", s.plan.To, err)
 	}
-	s.result.WriteGapMS = float64(time.Since(s.pausedAt)) / float64(time.Millisecond)
+	s.result.WriteGapMS, s.result.Changed = milliseconds(time.Since(s.begun)), true
 	return nil
-}
-
-func (s *switching) promote(ctx context.Context) error {
-	_, err := s.servers[s.plan.To].Do(ctx, "REPLICAOF", "NO", "ONE")
-	return err
-}
-
-// complete moves everybody to the new primary and verifies it.
-func (s *switching) complete(ctx context.Context, before syncCounts) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var failures []error
-	try := func(what string, f func() error) {
-		wg.Go(func() {
-			if err := f(); err != nil {
-				mu.Lock()
-				failures = append(failures, fmt.Errorf("%s: %w", what, err))
-				mu.Unlock()
-			}
-		})
-	}
-	host, port := s.plan.address(s.to)
-	for _, name := range s.plan.Followers {
-		try(name, func() error {
-			_, err := s.servers[name].Do(ctx, "REPLICAOF", host, portText(port))
-			return err
-		})
-	}
-	try("settling "+s.plan.From, func() error {
-		if err := s.moveServices(ctx); err != nil {
-			return err
-		}
-		// Only now, so that dropped clients reconnect to the new primary.
-		if s.paused != nil {
-			return s.paused.Settle(ctx)
-		}
-		if server := s.servers[s.plan.From]; server != nil {
-			_, err := server.Do(ctx, "CLIENT", "KILL", "TYPE", "normal")
-			return err
-		}
-		return nil
-	})
-	wg.Wait()
-	if len(failures) > 0 {
-		return errors.Join(failures...)
-	}
-	return s.verify(ctx, before)
-}
-
-func (s *switching) moveServices(ctx context.Context) error {
-	for _, service := range s.plan.Services {
-		s.Reporter.Step("sending the clients of %s to %s", service, s.plan.To)
-		if err := s.Traffic.Pin(ctx, s.plan.deployment, service, s.plan.From, s.plan.To); err != nil {
-			return err
-		}
-	}
-	for _, service := range s.plan.Services {
-		if err := s.Traffic.AwaitEndpoint(ctx, s.plan.deployment, service, s.plan.To); err != nil {
-			return err
-		}
-		s.result.Services = append(s.result.Services, service)
-	}
-	return nil
-}
-
-// verify waits until every follower is in sync with the new primary.
-func (s *switching) verify(ctx context.Context, before syncCounts) error {
-	s.Reporter.Step("waiting until everybody follows %s", s.plan.To)
-	followers := s.plan.Followers
-	if s.paused != nil {
-		followers = append([]string{s.plan.From}, followers...)
-	}
-	for _, name := range followers {
-		if err := s.awaitLink(ctx, name); err != nil {
-			return err
-		}
-		s.result.Followers = append(s.result.Followers, name)
-	}
-	info, err := s.servers[s.plan.To].Info(ctx)
-	if err != nil {
-		return err
-	}
-	if _, isPrimary, err := primaryRole(info); err != nil || !isPrimary {
-		return fmt.Errorf("%s is not the primary any more (%w)", s.plan.To, err)
-	}
-	s.result.FullResyncs = info.Int("sync_full") - before.full
-	s.result.PartialResyncs = info.Int("sync_partial_ok") - before.partial
-	return nil
-}
-
-const linkInterval = 20 * time.Millisecond
-
-func (s *switching) awaitLink(ctx context.Context, name string) error {
-	host, port := s.plan.address(s.to)
-	for {
-		info, err := s.servers[name].Info(ctx, "replication")
-		var state redis.Replication
-		if err == nil {
-			state, err = info.Replication()
-		}
-		if err == nil && state.Upstream != nil && state.Upstream.Host == host && state.Upstream.Port == port && state.Upstream.LinkUp {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return operation.Errorf(operation.TimedOut, "%s is not in sync with %s", name, s.plan.To)
-		case <-time.After(linkInterval):
-		}
-	}
-}
-
-// syncCounts are the resynchronisations that a server has served.
-type syncCounts struct{ full, partial int64 }
-
-func (s *switching) syncCounts(ctx context.Context) (syncCounts, error) {
-	info, err := s.servers[s.plan.To].Info(ctx, "stats")
-	if err != nil {
-		return syncCounts{}, err
-	}
-	return syncCounts{full: info.Int("sync_full"), partial: info.Int("sync_partial_ok")}, nil
 }
 
 // undo ends the pause and removes the record: nothing was switched yet.
 func (s *switching) undo(ctx context.Context, phase string, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.plan.options.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Timeout)
 	defer cancel()
 	if s.paused != nil {
 		err = errors.Join(err, s.paused.Resume(ctx))
 	}
-	return s.aborted(phase, errors.Join(err, finish(ctx, s.Notes, s.plan.deployment, s.plan.From)))
-}
-
-func (s *switching) aborted(phase string, err error) error {
-	return &operation.Error{
-		Kind: operation.KindOf(err), Object: s.plan.Object, Phase: phase, Err: err,
-		Unchanged: fmt.Sprintf("%s is the primary and takes writes (a pause ends by itself within %s)", s.plan.From, s.plan.options.Pause),
+	if back := s.leadBack(ctx); back != nil {
+		// The record stays: resume knows from it that the Services are not back.
+		aborted := s.aborted(phase, errors.Join(err, back))
+		aborted.Next = "redisctl failover resume sends the clients of the Services back to " + s.plan.From
+		return aborted
 	}
+	return s.aborted(phase, errors.Join(err, forget(ctx, s.Notes, s.deployment)))
 }
 
-func (s *switching) incomplete(phase string, err error) error {
+// leadBack sends the clients of the Services back to the old primary.
+func (s *switching) leadBack(ctx context.Context) error {
+	for _, m := range s.moves {
+		if err := s.Traffic.Pin(ctx, s.deployment, m.Service, s.plan.To, m.From); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *switching) aborted(phase string, err error) *operation.Error {
 	return &operation.Error{
-		Kind: operation.KindOf(err), Object: s.plan.Object, Phase: phase, Err: err,
-		Unchanged: "no acknowledged write is lost: " + s.plan.To + " has everything that " + s.plan.From + " acknowledged",
-		Next:      "redisctl failover resume completes the switch to " + s.plan.To,
+		Kind: operation.KindOf(err), Object: s.object, Phase: phase, Err: err,
+		Unchanged: fmt.Sprintf("%s is the primary and takes writes (a pause ends by itself within %s)", s.plan.From, s.limits.Pause),
 	}
 }

@@ -62,7 +62,7 @@ func TestPlannedSwitchLosesNothing(t *testing.T) {
 			ctx := t.Context()
 			d, err := redisconn.Addresses{}.Resolve(ctx, operation.Target{Addresses: []string{old.Addr, replicas[0].Addr, replicas[1].Addr}})
 			require.NoError(t, err)
-			op := failover.Planned{
+			op := failover.Failover{
 				Connector: connector, Pauser: pauser{connector}, Traffic: nothing{}, Notes: nothing{}, Locker: nothing{},
 				Reporter: operation.DiscardReporter{}, Now: time.Now, By: "test",
 			}

@@ -1,38 +1,22 @@
-// Package failover hands the primary's role over without losing a write that was
-// acknowledged.
-//
-// The order of a planned switch follows from one rule: there is never a moment at
-// which two servers take writes, and hardly one at which none has all the data.
-// The primary's writes are paused, the pause's end in the replication stream is
-// awaited on the target, the old primary is demoted for good, and only then the
-// target is promoted. Whatever dies in between, each acknowledged write is on both.
 package failover
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/topology"
-	"github.com/redisctl/redisctl/internal/redis"
 )
 
 // Options are the user's choices for a planned switch. Start from DefaultOptions.
 type Options struct {
+	Limits
 	// To is the instance to promote; empty to choose the best.
 	To string
-	// Timeout bounds each answer of a server.
-	Timeout time.Duration
-	// Pause bounds how long writes wait.
-	Pause time.Duration
-	// Settle bounds what follows the switch: replicas in sync, endpoints moved.
-	Settle time.Duration
 	// MaxLag is how many bytes the target may be behind at the start.
 	MaxLag int64
 	// The overrides of blockers.
@@ -40,14 +24,7 @@ type Options struct {
 }
 
 // DefaultOptions returns the options of `failover promote`.
-func DefaultOptions() Options {
-	return Options{
-		Timeout: 5 * time.Second,
-		Pause:   5 * time.Second,
-		Settle:  60 * time.Second,
-		MaxLag:  16 << 20,
-	}
-}
+func DefaultOptions() Options { return Options{Limits: DefaultLimits(), MaxLag: 16 << 20} }
 
 // Plan is what a switch is going to do.
 type Plan struct {
@@ -63,24 +40,28 @@ type Plan struct {
 	deployment *operation.Deployment
 	topology   topology.Topology
 	options    Options
+	// untried tells for each Service that cannot be tried why.
+	untried map[string]string
 }
 
-// Planned hands the role over while everything works. All fields are required.
-type Planned struct {
-	Connector operation.Connector
-	Pauser    Pauser
-	Traffic   Traffic
-	Notes     operation.Notes
-	Locker    operation.Locker
-	Reporter  operation.Reporter
-	Now       func() time.Time
-	// By names the operator in records.
-	By string
+// Plan observes d and chooses what to do. It only reads. An *Error of kind Locked
+// says that another operator is at work.
+func (f Failover) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {
+	plan, err := f.plan(ctx, d, o)
+	refusal := err
+	if err == nil {
+		refusal = plan.Refusal()
+	}
+	if refusal != nil {
+		if locked := f.lockedBy(ctx, d); locked != nil {
+			return nil, locked
+		}
+	}
+	return plan, err
 }
 
-// Plan observes d and chooses what to do. It only reads.
-func (p Planned) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {
-	t := topology.Observe(ctx, p.Connector, d, o.Timeout)
+func (f Failover) plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {
+	t := topology.Observe(ctx, f.Connector, d, o.Timeout)
 	if err := t.Denied(); err != nil {
 		return nil, err
 	}
@@ -88,17 +69,25 @@ func (p Planned) Plan(ctx context.Context, d *operation.Deployment, o Options) (
 	if err != nil {
 		return nil, &operation.Error{
 			Kind: operation.Refused, Object: d.String(), Phase: "finding the primary", Err: err,
-			Unchanged: "nothing was changed", Next: "redisctl replication info shows who follows whom",
+			Unchanged: "nothing was changed", Next: whereNext(err),
 		}
 	}
 	target, err := chooseTarget(&t, primary, o)
 	if err != nil {
 		return nil, err
 	}
+	record, err := load(ctx, f.Notes, d)
+	if err != nil {
+		return nil, err
+	}
 	plan := &Plan{
-		Plan: operation.Plan{Operation: "failover promote", Object: d.String()},
+		Plan: operation.Plan{Operation: "failover promote", Object: d.String(), Steps: []operation.Step{}, Findings: checkRecord(record)},
 		From: primary.Name, To: target.Name, Followers: []string{}, Services: []string{},
 		deployment: d, topology: t, options: o,
+	}
+	if plan.Nothing() {
+		plan.Findings = append(plan.Findings, checkSettled(&t, primary)...)
+		return plan, nil
 	}
 	for i := range t.Members {
 		m := &t.Members[i]
@@ -111,14 +100,45 @@ func (p Planned) Plan(ctx context.Context, d *operation.Deployment, o Options) (
 			plan.Services = append(plan.Services, s.Name)
 		}
 	}
-	record, err := load(ctx, p.Notes, d)
-	if err != nil {
-		return nil, err
-	}
+	var untried []operation.Finding
+	plan.untried, untried = f.tryBefore(ctx, &t, plan.Services, primary)
 	plan.Findings = slices.Concat(
-		checkRecord(record), checkTarget(primary, target, o), p.checkPassword(ctx, d, primary), checkOthers(&t, o))
+		plan.Findings, checkTarget(primary, target, o), f.checkPassword(ctx, d, primary), checkOthers(&t, o),
+		untried, f.checkBudgets(ctx, d))
 	plan.Steps = plan.steps()
 	return plan, nil
+}
+
+// Nothing reports whether the target is the primary already.
+func (p *Plan) Nothing() bool { return p.From == p.To }
+
+// checkSettled finds what keeps a promotion that was made before from being complete.
+func checkSettled(t *topology.Topology, primary *topology.Member) []operation.Finding {
+	var found []operation.Finding
+	add := func(subject, message string) {
+		found = append(found, operation.Finding{
+			Code: "not-settled", Severity: operation.Critical, Subject: subject, Message: message, Hint: "redisctl replication heal",
+		})
+	}
+	for i := range t.Members {
+		if m := &t.Members[i]; m != primary && (m.Err != nil || m.Follows != primary.Name || m.Link() != "up") {
+			add(m.Name, "it is not in sync with "+primary.Name)
+		}
+	}
+	for _, s := range t.Deployment.Services {
+		if s.PodSelector != "" && s.PodSelector != primary.Name {
+			add(s.Name, "it sends clients to "+s.PodSelector)
+		}
+	}
+	return found
+}
+
+// whereNext names the command that helps when there is not exactly one primary.
+func whereNext(err error) string {
+	if errors.Is(err, topology.ErrManyPrimaries) {
+		return "redisctl replication heal --dry-run compares them"
+	}
+	return "redisctl failover force, when the primary is gone; redisctl replication heal, when pods have restarted"
 }
 
 // chooseTarget returns the replica to promote: the named one, or the one in sync
@@ -126,19 +146,16 @@ func (p Planned) Plan(ctx context.Context, d *operation.Deployment, o Options) (
 func chooseTarget(t *topology.Topology, primary *topology.Member, o Options) (*topology.Member, error) {
 	if o.To != "" {
 		m := t.Member(o.To)
-		switch {
-		case m == nil:
+		if m == nil {
 			return nil, operation.Errorf(operation.Usage, "%s has no instance %q; it has %s", t.Deployment, o.To, t.Deployment.InstanceNames())
-		case m.Name == primary.Name:
-			return nil, operation.Errorf(operation.Usage, "%s is the primary already", m.Name)
-		default:
-			return m, m.Err
 		}
+		return m, m.Err
 	}
 	var candidates []*topology.Member
 	for i := range t.Members {
 		m := &t.Members[i]
-		if m.Err == nil && m.Follows == primary.Name && m.Link() == "up" && m.Behind >= 0 && m.Replication.Upstream.Priority > 0 {
+		if m.Err == nil && m.Follows == primary.Name && m.Link() == "up" && m.Behind >= 0 &&
+			m.Replication.Upstream.Priority > 0 && streaming(primary, m) == "" {
 			candidates = append(candidates, m)
 		}
 	}
@@ -191,6 +208,8 @@ func checkTarget(primary, target *topology.Member, o Options) []operation.Findin
 		block("link-down", fmt.Sprintf("its link to the primary is %s", target.Link()), "", false)
 	case target.Behind < 0:
 		block("history-differs", "its replication history is not the primary's", "", false)
+	case streaming(primary, target) != "":
+		block("not-online", fmt.Sprintf("the primary does not stream to it yet (state %s)", streaming(primary, target)), "", false)
 	case target.Behind > o.MaxLag:
 		block("lag", fmt.Sprintf("%s behind the primary: writes would wait while it catches up", operation.Bytes(target.Behind)), "--allow-lag", o.AllowLag)
 	}
@@ -209,12 +228,49 @@ func checkTarget(primary, target *topology.Member, o Options) []operation.Findin
 	return found
 }
 
+// streaming returns "" when the primary sends its writes to the replica as they come,
+// and otherwise what it does. For a second after a full resynchronisation the replica
+// finds its link up although nothing is sent to it yet.
+func streaming(primary, m *topology.Member) string {
+	const online = "online"
+	for _, f := range primary.Replication.Replicas {
+		if f.Host == m.Host && f.Port == m.Port && f.State != online {
+			return f.State
+		}
+	}
+	return "" // or it is known there by another address
+}
+
+// checkBudgets tells when the deployment cannot do without another pod.
+func (f Failover) checkBudgets(ctx context.Context, d *operation.Deployment) []operation.Finding {
+	if f.Cluster == nil {
+		return nil
+	}
+	budgets, err := f.Cluster.Budgets(ctx, d)
+	if err != nil {
+		return []operation.Finding{{
+			Code: "not-checked", Severity: operation.Notice, Subject: "poddisruptionbudgets", Message: "could not be read: " + err.Error(),
+		}}
+	}
+	var found []operation.Finding
+	for _, b := range budgets {
+		if b.Allowed <= 0 {
+			found = append(found, operation.Finding{
+				Code: "no-disruption-allowed", Severity: operation.Notice, Subject: b.Name,
+				Message: fmt.Sprintf("the PodDisruptionBudget allows no eviction now: %d pods are healthy, %d must be", b.Healthy, b.Wanted),
+				Hint:    "the switch itself evicts nothing",
+			})
+		}
+	}
+	return found
+}
+
 func persists(m *topology.Member) bool { return m.SavePoints || m.Info.Persistence().AOFEnabled }
 
 // checkPassword makes sure that the old primary can log in to the new one: a server
 // that was always a primary may never have needed masterauth.
-func (p Planned) checkPassword(ctx context.Context, d *operation.Deployment, primary *topology.Member) []operation.Finding {
-	server, err := p.Connector.Connect(ctx, d, primary.Instance)
+func (f Failover) checkPassword(ctx context.Context, d *operation.Deployment, primary *topology.Member) []operation.Finding {
+	server, err := f.Connector.Connect(ctx, d, primary.Instance)
 	if err != nil {
 		return nil // Apply finds out
 	}
@@ -252,47 +308,21 @@ func checkOthers(t *topology.Topology, o Options) []operation.Finding {
 }
 
 func (p *Plan) steps() []operation.Step {
-	steps := []operation.Step{
-		{Action: "take the deployment's lock and record the switch", Subject: p.Object, Mutates: true},
-		{Action: fmt.Sprintf("pause writes for %s at most", p.options.Pause), Subject: p.From, Mutates: true},
-		{Action: "wait until all writes have arrived", Subject: p.To},
-		{Action: "demote: follow " + p.To, Subject: p.From, Mutates: true},
-		{Action: "promote", Subject: p.To, Mutates: true},
-	}
+	steps := []operation.Step{{Action: "take the deployment's lock and record the switch", Subject: p.Object, Mutates: true}}
 	for _, s := range p.Services {
-		steps = append(steps, operation.Step{Action: "send clients to " + p.To, Subject: "service " + s, Mutates: true})
+		steps = append(steps, operation.Step{Action: "send new clients to " + p.To + "; connected ones stay", Subject: "service " + s, Mutates: true})
 	}
+	steps = append(steps,
+		operation.Step{Action: fmt.Sprintf("pause writes for %s at most", p.options.Pause), Subject: p.From, Mutates: true},
+		operation.Step{Action: "wait until all writes have arrived", Subject: p.To},
+		operation.Step{Action: "demote: follow " + p.To, Subject: p.From, Mutates: true},
+		operation.Step{Action: "promote", Subject: p.To, Mutates: true},
+	)
 	for _, f := range p.Followers {
 		steps = append(steps, operation.Step{Action: "follow " + p.To, Subject: f, Mutates: true})
 	}
 	return append(steps,
 		operation.Step{Action: "drop its clients, so that they reconnect", Subject: p.From, Mutates: true},
-		operation.Step{Action: "verify roles, links and endpoints", Subject: p.To},
+		operation.Step{Action: "verify roles, links, endpoints and a write through each Service", Subject: p.To},
 	)
 }
-
-// address returns how the other instances reach m. Pods are named as the chart
-// does it, because a pod's IP changes with every restart: the old primary's DNS
-// name with the pod's own first label.
-func (p *Plan) address(m *topology.Member) (host string, port int) {
-	for i := range p.topology.Members {
-		up := p.topology.Members[i].Replication.Upstream
-		if m.Pod == nil || up == nil || net.ParseIP(up.Host) != nil {
-			continue
-		}
-		if label, domain, ok := strings.Cut(up.Host, "."); ok && label == p.topology.Members[i].Follows {
-			return m.Name + "." + domain, m.Port
-		}
-	}
-	return m.Host, m.Port
-}
-
-func (p *Plan) member(name string) *topology.Member { return p.topology.Member(name) }
-
-// primaryRole reports whether INFO says that the server is a primary.
-func primaryRole(info redis.Info) (redis.Replication, bool, error) {
-	state, err := info.Replication()
-	return state, err == nil && state.Role == redis.RolePrimary, err
-}
-
-func portText(port int) string { return strconv.Itoa(port) }

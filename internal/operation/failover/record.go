@@ -9,16 +9,8 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 )
 
-// The notes that failovers keep with a deployment.
-const (
-	// NoteFailover holds the Record of an unfinished failover as JSON.
-	NoteFailover = "redisctl.dev/failover"
-	// NotePrimary names the instance that is meant to be the primary.
-	NotePrimary = "redisctl.dev/primary"
-)
-
-// Record is an unfinished failover. How far it has come is not recorded: the
-// servers' roles tell, and writing it down would prolong the pause.
+// Record is an unfinished failover. How far it has come is told by the servers' roles;
+// only the promotion is recorded as well, because a restart of the target hides it.
 type Record struct {
 	// From is the primary that hands over, To the one that takes over.
 	From string `json:"from"`
@@ -28,18 +20,25 @@ type Record struct {
 	By    string    `json:"by"`
 	// Services are those that were pinned to From.
 	Services []string `json:"services,omitempty"`
+	// Forced is set when From was given up: it did not answer.
+	Forced bool `json:"forced,omitempty"`
+	// Promoted is set once To was promoted: it may have taken writes since.
+	Promoted bool `json:"promoted,omitempty"`
+	// MinReplicas is From's own min-replicas-to-write, which servers before 6.2 get
+	// back after a switch.
+	MinReplicas string `json:"minReplicas,omitempty"`
 }
 
 // load returns the record of an unfinished failover, or nil.
 func load(ctx context.Context, notes operation.Notes, d *operation.Deployment) (*Record, error) {
-	text, err := notes.Note(ctx, d, NoteFailover)
+	text, err := notes.Note(ctx, d, operation.NoteFailover)
 	if err != nil || text == "" {
 		return nil, err
 	}
 	var r Record
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + NoteFailover, Err: err,
+			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteFailover, Err: err,
 			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no failover is in progress",
 		}
 	}
@@ -52,10 +51,15 @@ func save(ctx context.Context, notes operation.Notes, d *operation.Deployment, r
 	if err != nil {
 		return fmt.Errorf("encoding the record: %w", err)
 	}
-	return notes.SetNotes(ctx, d, map[string]string{NoteFailover: string(text)})
+	return notes.SetNotes(ctx, d, map[string]string{operation.NoteFailover: string(text)})
+}
+
+// forget removes the record of a switch that came to nothing.
+func forget(ctx context.Context, notes operation.Notes, d *operation.Deployment) error {
+	return notes.SetNotes(ctx, d, map[string]string{operation.NoteFailover: ""})
 }
 
 // finish removes the record and notes which instance is meant to be the primary.
 func finish(ctx context.Context, notes operation.Notes, d *operation.Deployment, primary string) error {
-	return notes.SetNotes(ctx, d, map[string]string{NoteFailover: "", NotePrimary: primary})
+	return notes.SetNotes(ctx, d, map[string]string{operation.NoteFailover: "", operation.NotePrimary: primary})
 }

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 // Outcome is what became of an unfinished failover.
 type Outcome string
 
-// The outcomes of Resume.
+// The outcomes of Resume and Abort.
 const (
-	// OutcomeUndone: the old primary had not been demoted; it is the primary.
+	// OutcomeUndone: the old primary is the primary.
 	OutcomeUndone Outcome = "undone"
 	// OutcomeCompleted: the new primary serves, and everybody follows it.
 	OutcomeCompleted Outcome = "completed"
@@ -27,171 +28,288 @@ const (
 //
 // It refuses, without a change, when both sides take writes, or when the new
 // primary lacks something that the old one has: then data is at stake.
-func (p Planned) Resume(ctx context.Context, d *operation.Deployment, o Options) (Outcome, Result, error) {
-	record, err := load(ctx, p.Notes, d)
+func (f Failover) Resume(ctx context.Context, d *operation.Deployment, l Limits) (Outcome, Result, error) {
+	return f.reopen(ctx, d, l, "failover resume", func(ctx context.Context, r *reopened) (Outcome, error) {
+		switch r.state() {
+		case stateNotDemoted:
+			return OutcomeUndone, r.undo(ctx)
+		case stateNotPromoted:
+			if err := r.promoteAnyway(ctx); err != nil {
+				return "", err
+			}
+		case statePromoted:
+			if err := r.forward(ctx); err != nil {
+				return "", err
+			}
+		case stateBoth:
+			return "", r.bothWrite()
+		case stateTargetGone:
+			return "", r.targetGone()
+		case stateAllGone:
+			return "", r.refuse("%s does not answer, and whether %s has all its data cannot be told: %w", r.plan.From, r.plan.To, cmp.Or(r.from.Err, r.to.Err)).
+				then("wait for " + r.plan.From + ", or redisctl failover force promotes the replica with the most data")
+		}
+		return OutcomeCompleted, nil
+	})
+}
+
+// targetGone refuses to go on without the target.
+func (r *reopened) targetGone() error {
+	refusal := r.refuse("%s, which was to become the primary, does not answer: %w", r.plan.To, r.to.Err)
+	if r.record.Promoted {
+		return refusal.then("wait for it: it was promoted and may have taken writes; redisctl failover force gives it up")
+	}
+	return refusal.then("wait for it, or redisctl failover abort --allow-unreachable makes " + r.plan.From + " the primary again")
+}
+
+// AbortOptions are the user's choices for Abort.
+type AbortOptions struct {
+	Limits
+	// AllowUnreachable goes on although the target does not answer: were it promoted
+	// in its last moment, what it acknowledged then would be lost.
+	AllowUnreachable bool
+}
+
+// Abort undoes a failover that was interrupted, while its target is not the primary
+// yet: the old primary is the primary again. It refuses when the target may have
+// taken writes.
+func (f Failover) Abort(ctx context.Context, d *operation.Deployment, o AbortOptions) (Result, error) {
+	_, result, err := f.reopen(ctx, d, o.Limits, "failover abort", func(ctx context.Context, r *reopened) (Outcome, error) {
+		switch r.state() {
+		case stateNotDemoted:
+			return OutcomeUndone, r.undo(ctx)
+		case stateNotPromoted:
+			if relation := compare(r.to, r.from); !relation.contained {
+				return "", r.refuse("%s may have data that %s lacks: %s", r.plan.To, r.plan.From, relation.why).then(healCompares)
+			}
+			return OutcomeUndone, r.goBack(ctx)
+		case stateTargetGone:
+			if r.record.Promoted || !o.AllowUnreachable {
+				return "", r.targetGone()
+			}
+			return OutcomeUndone, r.goBack(ctx)
+		case statePromoted:
+			return "", r.refuse("%s is the primary already", r.plan.To).
+				then("redisctl failover resume completes the switch; after it, redisctl failover promote " + r.plan.From + " goes back")
+		case stateBoth:
+			return "", r.bothWrite()
+		default:
+			return "", r.refuse("%s does not answer: %w", r.plan.From, cmp.Or(r.from.Err, r.to.Err)).
+				then("redisctl failover force promotes the replica with the most data")
+		}
+	})
+	return result, err
+}
+
+const healCompares = "redisctl replication heal --dry-run compares their data"
+
+// bothWrite refuses to choose a side.
+func (r *reopened) bothWrite() error {
+	return r.refuse("both %s and %s take writes; what only one of them has would be lost", r.plan.From, r.plan.To).then(healCompares)
+}
+
+// reopened is an interrupted switch whose state was rebuilt.
+type reopened struct {
+	*switching
+	record Record
+	// fenced is set when the old primary says that it is one but refuses writes.
+	fenced bool
+}
+
+// reopen takes the lock, observes the deployment, rebuilds the switch from its record
+// and hands it to act.
+func (f Failover) reopen(
+	ctx context.Context, d *operation.Deployment, l Limits, name string,
+	act func(context.Context, *reopened) (Outcome, error),
+) (Outcome, Result, error) {
+	record, err := load(ctx, f.Notes, d)
 	if err != nil {
 		return "", Result{}, err
 	}
 	if record == nil {
 		return "", Result{}, &operation.Error{
-			Kind: operation.Refused, Object: d.String(), Phase: "resuming a failover",
+			Kind: operation.Refused, Object: d.String(), Phase: name,
 			Err: errors.New("there is no unfinished failover"), Unchanged: "nothing was changed",
 			Next: "redisctl failover status",
 		}
 	}
-	locked, release, err := p.Locker.Lock(ctx, d)
+	locked, release, err := f.Locker.Lock(ctx, d)
 	if err != nil {
 		return "", Result{}, err
 	}
 	defer release()
-	s, err := p.reopen(locked, d, *record, o)
-	if err != nil {
-		return "", Result{}, err
+	t := topology.Observe(locked, f.Connector, d, l.Timeout)
+	r := &reopened{record: *record}
+	r.switching = f.newSwitching(&Plan{
+		Plan: operation.Plan{Operation: name, Object: d.String()},
+		From: record.From, To: record.To, Services: record.Services,
+		deployment: d, topology: t, options: Options{Limits: l},
+	})
+	if r.from == nil || r.to == nil {
+		return "", Result{}, r.refuse("%s no longer has both %s and %s", d, record.From, record.To).
+			then("redisctl replication heal brings everybody to one primary and removes the record")
 	}
-	defer s.close()
-	if s.undecided() {
-		p.Reporter.Step("%s was not demoted: it stays the primary", record.From)
-		if err := finish(locked, p.Notes, d, record.From); err != nil {
+	if r.from.Err == nil && r.from.Replication.Role == redis.RolePrimary {
+		if r.fenced, err = f.Pauser.Fenced(locked, d, r.from.Instance); err != nil {
 			return "", Result{}, err
 		}
-		return OutcomeUndone, s.result, nil
 	}
-	if err := s.forward(locked); err != nil {
-		return "", s.result, err
-	}
-	return OutcomeCompleted, s.result, nil
-}
-
-// reopen observes the deployment and rebuilds the state of a switch from its
-// record.
-func (p Planned) reopen(ctx context.Context, d *operation.Deployment, r Record, o Options) (*switching, error) {
-	t := topology.Observe(ctx, p.Connector, d, o.Timeout)
-	plan := &Plan{
-		Plan: operation.Plan{Operation: "failover resume", Object: d.String()},
-		From: r.From, To: r.To, Services: r.Services, deployment: d, topology: t, options: o,
-	}
-	s := &switching{Planned: p, plan: plan, from: t.Member(r.From), to: t.Member(r.To), servers: map[string]operation.Server{}}
-	if s.from == nil || s.to == nil {
-		return nil, operation.Errorf(operation.Refused, "%s no longer has both %s and %s", d, r.From, r.To)
-	}
-	s.result = newResult(plan)
-	for i := range t.Members {
-		m := &t.Members[i]
-		if m.Err != nil {
-			continue
-		}
-		server, err := p.Connector.Connect(ctx, d, m.Instance)
-		if err != nil {
-			s.close()
-			return nil, err
-		}
-		s.servers[m.Name] = server
-		if m != s.from && m != s.to {
-			plan.Followers = append(plan.Followers, m.Name)
-		}
-	}
-	return s, nil
-}
-
-// undecided reports whether the old primary is still the only one.
-func (s *switching) undecided() bool {
-	return s.from.Err == nil && s.from.Replication.Role == redis.RolePrimary &&
-		(s.to.Err != nil || s.to.Replication.Role == redis.RoleReplica)
-}
-
-// forward completes the switch.
-func (s *switching) forward(ctx context.Context) error {
-	refuse := func(format string, args ...any) error {
-		return &operation.Error{
-			Kind: operation.Refused, Object: s.plan.Object, Phase: "resuming a failover", Err: fmt.Errorf(format, args...),
-			Unchanged: "nothing was changed", Next: "redisctl replication info shows both sides",
-		}
-	}
-	from, to := s.from.Replication, s.to.Replication
-	switch {
-	case s.to.Err != nil:
-		return refuse("%s, which was to become the primary, does not answer: %w", s.plan.To, s.to.Err)
-	case to.Role == redis.RolePrimary && s.from.Err == nil && from.Role == redis.RolePrimary:
-		return refuse("both %s and %s take writes; what only one of them has would be lost", s.plan.From, s.plan.To)
-	case to.Role == redis.RoleReplica && s.from.Err != nil:
-		return refuse("%s does not answer, and whether %s has all its data cannot be told: %w", s.plan.From, s.plan.To, s.from.Err)
-	case to.Role == redis.RoleReplica && (to.ID != from.ID || to.Offset < from.Offset):
-		return refuse("%s (history %.8s, offset %d) lacks something that %s has (%.8s, %d)",
-			s.plan.To, to.ID, to.Offset, s.plan.From, from.ID, from.Offset)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.plan.options.Settle)
+	// What was begun is finished or undone, whoever interrupts it now.
+	acting, cancel := context.WithTimeout(context.WithoutCancel(locked), l.Settle)
 	defer cancel()
-	before, err := s.syncCounts(ctx)
-	if err != nil {
-		return s.incomplete("reading the new primary's state", err)
+	outcome, err := act(acting, r)
+	r.result.Settled = r.settled
+	return outcome, r.result, err
+}
+
+// state is how far an interrupted switch has come.
+type state int
+
+const (
+	stateNotDemoted  state = iota // the old primary is the only one, and takes writes
+	stateNotPromoted              // the old primary takes no writes, the target neither
+	statePromoted                 // the target is the only one that takes writes
+	stateBoth                     // both take writes
+	stateTargetGone               // the target does not answer, and the old primary is none
+	stateAllGone                  // the old primary does not answer, and the target is none
+)
+
+func (r *reopened) state() state {
+	fromAnswers, toAnswers := r.from.Err == nil, r.to.Err == nil
+	fromPrimary := fromAnswers && r.from.Replication.Role == redis.RolePrimary
+	toPrimary := toAnswers && r.to.Replication.Role == redis.RolePrimary
+	switch {
+	case toPrimary && fromPrimary && !r.fenced:
+		return stateBoth
+	case toPrimary:
+		return statePromoted
+	case fromPrimary && !r.fenced:
+		return stateNotDemoted
+	case fromAnswers && toAnswers:
+		return stateNotPromoted
+	case fromAnswers:
+		return stateTargetGone
+	default:
+		return stateAllGone
 	}
-	if to.Role == redis.RoleReplica {
-		if err := s.promote(ctx); err != nil {
-			return s.incomplete("promoting "+s.plan.To, err)
+}
+
+// refusal is an error that can still be told what to do next.
+type refusal struct{ operation.Error }
+
+func (r *reopened) refuse(format string, args ...any) *refusal {
+	return &refusal{operation.Error{
+		Kind: operation.Refused, Object: r.object, Phase: r.plan.Operation, Err: fmt.Errorf(format, args...),
+		Unchanged: "nothing was changed",
+	}}
+}
+
+func (r *refusal) then(next string) *operation.Error {
+	e := r.Error
+	e.Next = next
+	return &e
+}
+
+// undo ends what is left of the pause, and sends the clients of the Services back.
+// The old primary was not demoted.
+func (r *reopened) undo(ctx context.Context) error {
+	r.Reporter.Step("%s was not demoted: it stays the primary", r.plan.From)
+	if err := r.Pauser.LetWrites(ctx, r.deployment, r.from.Instance, r.record.MinReplicas); err != nil {
+		return err
+	}
+	if err := r.leadBack(ctx); err != nil {
+		return err
+	}
+	return forget(ctx, r.Notes, r.deployment)
+}
+
+// promoteAnyway promotes the target, if it has everything that the old primary has,
+// and completes the switch.
+func (r *reopened) promoteAnyway(ctx context.Context) error {
+	if relation := compare(r.from, r.to); !relation.contained {
+		return r.refuse("%s may lack data that %s has: %s", r.plan.To, r.plan.From, relation.why).then(healCompares)
+	}
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.promote(ctx); err != nil {
+		return r.incomplete("promoting "+r.plan.To, err)
+	}
+	return r.settle(ctx)
+}
+
+// forward completes a switch whose target is the primary.
+func (r *reopened) forward(ctx context.Context) error {
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer r.close()
+	return r.settle(ctx)
+}
+
+// settle lets everybody who answers follow the target.
+func (r *reopened) settle(ctx context.Context) error {
+	r.repoint = nil
+	for name := range r.servers {
+		if name != r.plan.To {
+			r.repoint = append(r.repoint, name)
 		}
 	}
-	if s.from.Err == nil {
-		s.plan.Followers = append(s.plan.Followers, s.plan.From)
+	err := r.complete(ctx)
+	if err == nil && r.from.Err == nil {
+		err = r.letGo(ctx)
 	}
-	if err := s.complete(ctx, before); err != nil {
-		return s.incomplete("completing the switch", err)
+	if err != nil {
+		return r.incomplete("completing the switch", err)
 	}
-	if err := finish(ctx, s.Notes, s.plan.deployment, s.plan.To); err != nil {
-		return s.incomplete("recording the new primary", err)
+	if err := finish(ctx, r.Notes, r.deployment, r.plan.To); err != nil {
+		return r.incomplete("recording the new primary", err)
 	}
 	return nil
 }
 
-// Status is where the primary is meant to be, and where it is.
-type Status struct {
-	Namespace string `json:"namespace,omitempty"`
-	Release   string `json:"release,omitempty"`
-	Name      string `json:"name"`
-	// Intended is the instance that the last failover made the primary; empty when
-	// none was made.
-	Intended string `json:"intended,omitempty"`
-	// Observed are the instances that say that they are the primary: normally one.
-	Observed []string `json:"observed"`
-	// Services tells for each Service that is pinned to a pod which one.
-	Services map[string]string `json:"services"`
-	// Unfinished is the record of a failover that was interrupted.
-	Unfinished *Record `json:"unfinished,omitempty"`
+// letGo takes the fence of the old primary down and drops its clients.
+func (r *reopened) letGo(ctx context.Context) error {
+	if err := r.Pauser.LetWrites(ctx, r.deployment, r.from.Instance, r.record.MinReplicas); err != nil {
+		return err
+	}
+	_, err := r.servers[r.plan.From].Do(ctx, "CLIENT", "KILL", "TYPE", "normal")
+	return err
 }
 
-// Consistent reports whether one instance is the primary, is the intended one if
-// there is any, gets the clients of every pinned Service, and nothing is
-// unfinished.
-func (s Status) Consistent() bool {
-	if len(s.Observed) != 1 || s.Unfinished != nil || s.Intended != "" && s.Intended != s.Observed[0] {
-		return false
+// goBack makes the old primary the primary again. Nobody took writes since it was
+// demoted, so that it has everything.
+func (r *reopened) goBack(ctx context.Context) error {
+	r.Reporter.Step("making %s the primary again", r.plan.From)
+	back := r.handover
+	back.to, back.moves, back.repoint = r.from, nil, nil
+	if err := back.open(ctx); err != nil {
+		return err
 	}
-	for _, pod := range s.Services {
-		if pod != s.Observed[0] {
-			return false
+	defer back.close()
+	if err := back.promote(ctx); err != nil {
+		return err
+	}
+	if err := r.Pauser.LetWrites(ctx, r.deployment, r.from.Instance, r.record.MinReplicas); err != nil {
+		return err
+	}
+	for name := range back.servers {
+		if name != r.plan.From {
+			back.repoint = append(back.repoint, name)
 		}
 	}
-	return true
-}
-
-// Status observes d. It only reads.
-func (p Planned) Status(ctx context.Context, d *operation.Deployment, o Options) (Status, error) {
-	t := topology.Observe(ctx, p.Connector, d, o.Timeout)
-	if err := t.Denied(); err != nil {
-		return Status{}, err
-	}
-	s := Status{Namespace: d.Namespace, Release: d.Release, Name: d.Name, Observed: []string{}, Services: map[string]string{}}
-	for _, m := range t.Primaries() {
-		s.Observed = append(s.Observed, m.Name)
-	}
-	for _, service := range d.Services {
-		if service.PodSelector != "" {
-			s.Services[service.Name] = service.PodSelector
+	for _, service := range r.deployment.Services {
+		if service.PodSelector == r.plan.To {
+			back.moves = append(back.moves, Move{Service: service.Name, From: r.plan.To})
 		}
 	}
-	var err error
-	if s.Intended, err = p.Notes.Note(ctx, d, NotePrimary); err != nil {
-		return Status{}, err
+	if err := back.complete(ctx); err != nil {
+		return &operation.Error{
+			Kind: operation.KindOf(err), Object: r.object, Phase: "going back to " + r.plan.From, Err: err,
+			Unchanged: r.plan.From + " is the primary and has all data", Next: "redisctl failover abort again",
+		}
 	}
-	s.Unfinished, err = load(ctx, p.Notes, d)
-	return s, err
+	r.settled = back.settled
+	return forget(ctx, r.Notes, r.deployment)
 }

@@ -1,8 +1,10 @@
 package health
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,17 +67,17 @@ func checkTopology(t *topology.Topology) []operation.Finding {
 	primaries := t.Primaries()
 	switch len(primaries) {
 	case 0:
-		found = append(found, operation.Finding{
+		f := operation.Finding{
 			Code: "no-primary", Severity: operation.Critical, Subject: t.Deployment.Name,
 			Message: "no instance says that it is the primary; writes fail",
-		})
+		}
+		if intended := t.Deployment.Intended(); intended != "" {
+			f.Hint = "the last failover made " + intended + " the primary"
+		}
+		found = append(found, f)
 	case 1:
 		if p := primaries[0]; t.Deployment.ReplicaMode() && p.Ordinal > 0 {
-			found = append(found, operation.Finding{
-				Code: "primary-not-first", Severity: operation.Notice, Subject: p.Name,
-				Message: fmt.Sprintf("the primary is ordinal %d; the chart makes every restarted pod follow ordinal 0", p.Ordinal),
-				Hint:    "a restart of any pod undoes the promotion",
-			})
+			found = append(found, notFirst(t.Deployment, p))
 		}
 	default:
 		var said []string
@@ -86,15 +88,91 @@ func checkTopology(t *topology.Topology) []operation.Finding {
 		found = append(found, operation.Finding{
 			Code: "two-primaries", Severity: operation.Critical, Subject: t.Deployment.Name,
 			Message: "several primaries take writes: " + strings.Join(said, ", "),
-			Hint:    "compare them before making one follow the other: what only the losing side has is discarded",
+			Hint:    "redisctl replication heal shows what each side has that the other lacks, before one follows the other",
 		})
 	}
+	found = append(found, loop(t)...)
 	for i := range t.Members {
 		if f, wrong := misdirected(t, &t.Members[i]); wrong {
 			found = append(found, f)
 		}
 	}
 	return found
+}
+
+// loop names a circle of instances that follow each other. The chart makes one when a
+// promoted pod restarts: it follows ordinal 0 again, which follows it.
+func loop(t *topology.Topology) []operation.Finding {
+	names := t.Loop()
+	if len(names) == 0 {
+		return nil
+	}
+	return []operation.Finding{{
+		Code: "primary-loop", Severity: operation.Critical, Subject: t.Deployment.Name,
+		Message: strings.Join(names, " follows ") + " follows " + names[0] + ": none of them is a primary",
+		Hint:    "redisctl replication heal makes the one with the most data the primary again",
+	}}
+}
+
+// notFirst says what the chart's init container does to a primary other than ordinal 0
+// .
+func notFirst(d *operation.Deployment, p *topology.Member) operation.Finding {
+	first := strings.TrimSuffix(p.Name, strconv.Itoa(p.Ordinal)) + "0"
+	f := operation.Finding{
+		Code: "primary-not-first", Severity: operation.Notice, Subject: p.Name,
+		Message: fmt.Sprintf("the primary is ordinal %d; the chart makes %s a primary and every other restarted pod follow it", p.Ordinal, first),
+		Hint: fmt.Sprintf("a restart of %s or %s undoes the promotion, unless redisctl failover guard runs; redisctl failover failback returns to %s",
+			p.Name, first, first),
+	}
+	if d.Intended() == p.Name {
+		f.Message = fmt.Sprintf("the primary is ordinal %d, as intended; but the chart makes %s a primary and every other restarted pod follow it", p.Ordinal, first)
+	}
+	return f
+}
+
+// checkIntent compares what was observed with what failovers have noted: which instance
+// is meant to be the primary, and whether one is unfinished.
+func checkIntent(t *topology.Topology) []operation.Finding {
+	d := t.Deployment
+	if d.Workload == nil {
+		return nil
+	}
+	var found []operation.Finding
+	if record := d.Workload.Annotations[operation.NoteFailover]; record != "" {
+		found = append(found, unfinished(d, record))
+	}
+	intended, primaries := d.Intended(), t.Primaries()
+	if intended == "" || len(primaries) != 1 || primaries[0].Name == intended {
+		return found // two primaries, and none, have findings of their own
+	}
+	f := operation.Finding{
+		Code: "primary-not-intended", Severity: operation.Critical, Subject: primaries[0].Name,
+		Message: fmt.Sprintf("is the primary, but the last failover made %s the primary", intended),
+		Hint:    "redisctl replication heal restores it, after showing what each side has that the other lacks",
+	}
+	if d.Instance(intended) == nil {
+		f.Severity = operation.Warning
+		f.Message += ", which does not exist any more"
+		f.Hint = "redisctl replication heal notes the new primary"
+	}
+	return append(found, f)
+}
+
+// unfinished reports a failover that was interrupted, or is going on.
+func unfinished(d *operation.Deployment, record string) operation.Finding {
+	f := operation.Finding{
+		Code: "unfinished-failover", Severity: operation.Critical, Subject: d.Name,
+		Message: "a failover was begun and is not finished",
+		Hint:    "redisctl failover resume finishes it, unless somebody is at it",
+	}
+	var r struct {
+		From, To, By string
+		Begun        time.Time
+	}
+	if err := json.Unmarshal([]byte(record), &r); err == nil && r.To != "" {
+		f.Message = fmt.Sprintf("a failover from %s to %s was begun by %s at %s and is not finished", r.From, r.To, r.By, r.Begun.Format(time.RFC3339))
+	}
+	return f
 }
 
 // misdirected reports a replica that does not follow the primary.
@@ -120,6 +198,7 @@ func misdirected(t *topology.Topology, m *topology.Member) (operation.Finding, b
 	}
 	f.Code = "wrong-primary"
 	f.Message = fmt.Sprintf("follows %s, but the primary is %s", m.Follows, primary.Name)
+	f.Hint = "redisctl replication resync " + m.Name
 	if source := t.Member(m.Follows); source != nil && source.Replication.Role == redis.RoleReplica && source.Err == nil {
 		f.Code, f.Severity = "chained-replica", operation.Warning
 		f.Message = fmt.Sprintf("follows %s, itself a replica, instead of the primary %s", m.Follows, primary.Name)
@@ -155,7 +234,7 @@ func checkServices(t *topology.Topology) []operation.Finding {
 			found = append(found, operation.Finding{
 				Code: "service-elsewhere", Severity: operation.Critical, Subject: s.Name,
 				Message: fmt.Sprintf("sends clients to %s, but the primary is %s", s.PodSelector, primary.Name),
-				Hint:    "clients get READONLY errors, or write where it is lost",
+				Hint:    "clients get READONLY errors, or write where it is lost; redisctl replication heal moves it",
 			})
 		case len(s.Endpoints) == 0 && s.EndpointsKnown:
 			found = append(found, operation.Finding{

@@ -54,17 +54,24 @@ type Report struct {
 	Findings []operation.Finding `json:"findings"`
 }
 
-// Instance is what one server said of itself. Sizes are bytes.
+// Instance is one server: what the cluster knows of it, and its answer.
 type Instance struct {
-	Name       string     `json:"name"`
-	Status     string     `json:"status"` // "ok", "loading", "down", "hanging" or "unreachable"
-	Error      string     `json:"error,omitempty"`
-	Ready      *bool      `json:"ready,omitempty"` // the pod's Ready condition
-	Node       string     `json:"node,omitempty"`
-	Image      string     `json:"image,omitempty"`
-	Restarts   int        `json:"restarts"`
-	Role       redis.Role `json:"role,omitempty"`
-	Version    string     `json:"version,omitempty"`
+	Name     string `json:"name"`
+	Status   string `json:"status"` // "ok", "loading", "down", "hanging" or "unreachable"
+	Error    string `json:"error,omitempty"`
+	Ready    *bool  `json:"ready,omitempty"` // the pod's Ready condition
+	Node     string `json:"node,omitempty"`
+	Image    string `json:"image,omitempty"`
+	Restarts int    `json:"restarts"`
+	// Answer is nil when the instance did not answer: a number of keys that nobody
+	// knows must not read as 0. In JSON its fields stand beside the others.
+	*Answer
+}
+
+// Answer is what one server said of itself. Sizes are bytes.
+type Answer struct {
+	Role       redis.Role `json:"role"`
+	Version    string     `json:"version"`
 	Uptime     int64      `json:"uptimeSeconds"`
 	LatencyUS  int64      `json:"latencyMicroseconds"`
 	Follows    string     `json:"follows,omitempty"`
@@ -124,7 +131,7 @@ func Judge(t *topology.Topology, now time.Time, o Options) Report {
 // Services reach the primary. The result is never nil.
 func Replication(t *topology.Topology, o Options) []operation.Finding {
 	found := append([]operation.Finding{},
-		slices.Concat(checkInstances(t), checkTopology(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
+		slices.Concat(checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
 	sortFindings(found)
 	return found
 }
@@ -167,32 +174,44 @@ func describe(m *topology.Member) Instance {
 		i.Error = m.Err.Error()
 		return i
 	}
+	i.Answer = answer(m)
+	return i
+}
+
+func answer(m *topology.Member) *Answer {
 	memory, persistence := m.Info.Memory(), m.Info.Persistence()
-	i.Role = m.Replication.Role
-	i.Version = m.Version.String()
-	i.Uptime = int64(m.Info.Uptime() / time.Second)
-	i.LatencyUS = m.Latency.Microseconds()
-	i.Offset = m.Replication.Offset
-	i.MemoryUsed, i.MemoryMax = memory.Used, memory.Max
-	i.Keys = m.Info.TotalKeys()
-	i.Clients = m.Info.Int("connected_clients")
-	i.OpsPerSec = m.Info.Int("instantaneous_ops_per_sec")
-	i.Evicted = m.Info.Int("evicted_keys")
-	i.SavePoints = m.SavePoints
-	i.LastSaveOK, i.Unsaved, i.AOF = persistence.LastSaveOK, persistence.ChangesSinceSave, persistence.AOFEnabled
-	if !persistence.LastSave.IsZero() {
-		i.LastSave = &persistence.LastSave
+	a := &Answer{
+		Role:       m.Replication.Role,
+		Version:    m.Version.String(),
+		Uptime:     int64(m.Info.Uptime() / time.Second),
+		LatencyUS:  m.Latency.Microseconds(),
+		Offset:     m.Replication.Offset,
+		MemoryUsed: memory.Used,
+		MemoryMax:  memory.Max,
+		Keys:       m.Info.TotalKeys(),
+		Clients:    m.Info.Int("connected_clients"),
+		OpsPerSec:  m.Info.Int("instantaneous_ops_per_sec"),
+		Evicted:    m.Info.Int("evicted_keys"),
+		SavePoints: m.SavePoints,
+		LastSaveOK: persistence.LastSaveOK,
+		Unsaved:    persistence.ChangesSinceSave,
+		AOF:        persistence.AOFEnabled,
 	}
-	if up := m.Replication.Upstream; up != nil {
-		i.Follows = m.Upstream()
-		i.Link = m.Link()
-		silence := int64(m.Silence / time.Second)
-		i.LagSeconds = &silence
+	if !persistence.LastSave.IsZero() {
+		a.LastSave = &persistence.LastSave
+	}
+	if m.Replication.Upstream != nil {
+		a.Follows = m.Upstream()
+		a.Link = m.Link()
+		if m.Silence >= 0 {
+			silence := int64(m.Silence / time.Second)
+			a.LagSeconds = &silence
+		}
 		if m.Behind >= 0 {
-			i.LagBytes = &m.Behind
+			a.LagBytes = &m.Behind
 		}
 	}
-	return i
+	return a
 }
 
 func status(m *topology.Member) string {

@@ -2,6 +2,9 @@ package health_test
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -157,6 +160,101 @@ func TestPromotedReplicaIsNamed(t *testing.T) {
 		"service-elsewhere": operation.Critical,
 		"primary-not-first": operation.Notice,
 	}, codes)
+}
+
+// TestIntent: what failovers have noted against what is observed.
+func TestIntent(t *testing.T) {
+	// promoted is a release whose primary is ordinal 1, with Services that follow.
+	promoted := func() (*operation.Deployment, operationtest.Fleet) {
+		d, fleet := scene()
+		fleet["cache-redis-0"] = operationtest.Replica("10.0.0.11")
+		fleet["cache-redis-1"] = operationtest.Primary("10.0.0.10", "10.0.0.12")
+		fleet["cache-redis-2"].Set(map[string]string{"master_host": "10.0.0.11"})
+		d.Services[0].PodSelector = "cache-redis-1"
+		return d, fleet
+	}
+	note := func(d *operation.Deployment, primary string) {
+		d.Workload.Annotations = map[string]string{operation.NotePrimary: primary}
+	}
+
+	d, fleet := scene()
+	note(d, "cache-redis-0")
+	assert.Empty(t, check(t, d, fleet).Findings, "as intended")
+
+	d, fleet = promoted()
+	note(d, "cache-redis-1")
+	report := check(t, d, fleet)
+	require.Len(t, report.Findings, 1)
+	assert.Equal(t, operation.Finding{
+		Code: "primary-not-first", Severity: operation.Notice, Subject: "cache-redis-1",
+		Message: "the primary is ordinal 1, as intended; but the chart makes cache-redis-0 a primary and every other restarted pod follow it",
+		Hint:    "a restart of cache-redis-1 or cache-redis-0 undoes the promotion, unless redisctl failover guard runs; redisctl failover failback returns to cache-redis-0",
+	}, report.Findings[0])
+	assert.True(t, report.Healthy, "an intended state is healthy")
+
+	for name, c := range map[string]struct {
+		intended string
+		severity operation.Severity
+		message  string
+	}{
+		"another instance": {"cache-redis-2", operation.Critical, "is the primary, but the last failover made cache-redis-2 the primary"},
+		"a removed one":    {"cache-redis-3", operation.Warning, "is the primary, but the last failover made cache-redis-3 the primary, which does not exist any more"},
+	} {
+		d, fleet = scene()
+		note(d, c.intended)
+		report = check(t, d, fleet)
+		require.Len(t, report.Findings, 1, name)
+		f := report.Findings[0]
+		assert.Equal(t, []any{"primary-not-intended", "cache-redis-0", c.severity, c.message}, []any{f.Code, f.Subject, f.Severity, f.Message}, name)
+		assert.Contains(t, f.Hint, "redisctl replication heal")
+	}
+
+	for record, says := range map[string]string{
+		`{"from":"cache-redis-0","to":"cache-redis-1","begun":"2026-01-02T03:04:05Z","by":"anna"}`: "a failover from cache-redis-0 to cache-redis-1 was begun by anna at 2026-01-02T03:04:05Z and is not finished",
+		"not JSON": "a failover was begun and is not finished",
+	} {
+		d, fleet = scene()
+		d.Workload.Annotations = map[string]string{operation.NoteFailover: record}
+		report = check(t, d, fleet)
+		require.Len(t, report.Findings, 1)
+		assert.Equal(t, "unfinished-failover", report.Findings[0].Code)
+		assert.Equal(t, says, report.Findings[0].Message)
+		assert.Contains(t, report.Findings[0].Hint, "redisctl failover resume")
+	}
+}
+
+// TestLoop: the promoted pod restarted, and the chart made it follow ordinal 0, which
+// follows it.
+func TestLoop(t *testing.T) {
+	d, fleet := scene()
+	down := map[string]string{"master_link_status": "down"}
+	fleet["cache-redis-0"] = operationtest.Replica("10.0.0.11").Set(down)
+	fleet["cache-redis-1"].Set(down)
+	fleet["cache-redis-2"].Set(map[string]string{"master_host": "10.0.0.11", "master_link_status": "down"})
+	d.Workload.Annotations = map[string]string{operation.NotePrimary: "cache-redis-1"}
+	messages := map[string]string{}
+	for _, f := range check(t, d, fleet).Findings {
+		messages[f.Code] = f.Message
+	}
+	assert.Contains(t, messages, "no-primary")
+	assert.Equal(t, "cache-redis-0 follows cache-redis-1 follows cache-redis-0: none of them is a primary", messages["primary-loop"])
+	assert.NotContains(t, messages, "primary-not-intended", "nobody is")
+}
+
+// TestNoAnswerIsNotZero: numbers that nobody knows are left out.
+func TestNoAnswerIsNotZero(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-2"].Hang = true
+	report := check(t, d, fleet)
+	text, err := json.Marshal(report.Instances[2])
+	require.NoError(t, err)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(text, &fields))
+	assert.ElementsMatch(t, []string{"name", "status", "error", "ready", "restarts"}, slices.Collect(maps.Keys(fields)))
+
+	text, err = json.Marshal(report.Instances[1])
+	require.NoError(t, err)
+	assert.Contains(t, string(text), `"memoryMax":0`, "a 0 that is known is shown")
 }
 
 func TestStandalonePodsAreIndependent(t *testing.T) {

@@ -20,7 +20,10 @@ type Report struct {
 	Name      string `json:"name"`
 	Mode      string `json:"mode"`
 	// Primary is the one observed primary; empty when there is none, or more.
-	Primary   string              `json:"primary,omitempty"`
+	Primary string `json:"primary,omitempty"`
+	// Intended is the instance that the last failover made the primary; empty when
+	// there was none.
+	Intended  string              `json:"intended,omitempty"`
 	Instances []Instance          `json:"instances"`
 	Services  []Service           `json:"services"`
 	Findings  []operation.Finding `json:"findings"`
@@ -49,7 +52,7 @@ type Replica struct {
 	// another history.
 	LagBytes *int64 `json:"lagBytes"`
 	// LagSeconds is the time since the last byte or acknowledgement, in whole
-	// seconds.
+	// seconds; -1 when there never was one.
 	LagSeconds int64 `json:"lagSeconds"`
 	Priority   int   `json:"priority"`
 }
@@ -73,6 +76,7 @@ func Describe(t *topology.Topology, o health.Options) Report {
 		Release:   d.Release,
 		Name:      d.Name,
 		Mode:      health.Mode(d),
+		Intended:  d.Intended(),
 		Instances: make([]Instance, len(t.Members)),
 		Services:  make([]Service, len(d.Services)),
 		Findings:  health.Replication(t, o),

@@ -33,7 +33,9 @@ func observe(t *testing.T, spoil func(*operation.Deployment, operationtest.Fleet
 }
 
 func TestDescribe(t *testing.T) {
-	top := observe(t, nil)
+	top := observe(t, func(d *operation.Deployment, _ operationtest.Fleet) {
+		d.Workload.Annotations = map[string]string{operation.NotePrimary: "cache-redis-0"}
+	})
 	report := replication.Describe(&top, health.DefaultOptions())
 	lag := int64(500)
 	id := strings.Repeat("a", 40)
@@ -41,7 +43,7 @@ func TestDescribe(t *testing.T) {
 	assert.Equal(t, "unreachable", report.Findings[0].Code)
 	report.Findings = nil
 	assert.Equal(t, replication.Report{
-		Namespace: "prod", Release: "cache", Name: "cache-redis", Mode: "replica", Primary: "cache-redis-0",
+		Namespace: "prod", Release: "cache", Name: "cache-redis", Mode: "replica", Primary: "cache-redis-0", Intended: "cache-redis-0",
 		Instances: []replication.Instance{
 			{Name: "cache-redis-0", Role: "primary", ReplicationID: id, Offset: 1500, Keys: 10},
 			{

@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +53,7 @@ type Member struct {
 	// histories differ.
 	Behind int64
 	// Silence is the time since the replica last heard from or acknowledged to
-	// its primary, whichever is longer.
+	// its primary, whichever is longer. Negative when it never heard from it.
 	Silence time.Duration
 }
 
@@ -139,7 +141,8 @@ func (t *Topology) link() {
 		if up == nil {
 			continue
 		}
-		m.Silence = up.LastIO
+		// Without a link the server has no last byte; it knows since when there is none.
+		m.Silence = max(up.LastIO, up.LinkDownFor)
 		primary := t.at(up.Host, up.Port)
 		if primary == nil {
 			continue
@@ -173,6 +176,24 @@ func (t *Topology) at(host string, port int) *Member {
 }
 
 func isIPv4(host string) bool { return strings.Trim(host, "0123456789.") == "" }
+
+// Address returns how the other instances are to reach m. Pods are named as the
+// chart does it, by the DNS name below the headless Service, because a pod's IP
+// changes with every restart: the name that some replica uses for its primary, with
+// m's own first label. The pod's IP is the answer when no replica uses a name, and
+// the listed host and port for a server without Kubernetes.
+func (t *Topology) Address(m *Member) (host string, port int) {
+	for i := range t.Members {
+		up := t.Members[i].Replication.Upstream
+		if m.Pod == nil || up == nil || net.ParseIP(up.Host) != nil {
+			continue
+		}
+		if label, domain, ok := strings.Cut(up.Host, "."); ok && label == t.Members[i].Follows {
+			return m.Name + "." + domain, m.Port
+		}
+	}
+	return m.Host, m.Port
+}
 
 // Member returns the member with the given name, or nil.
 func (t *Topology) Member(name string) *Member {
@@ -226,6 +247,22 @@ func (t *Topology) Primary() (*Member, error) {
 		}
 		return nil, fmt.Errorf("%w: %s", ErrManyPrimaries, strings.Join(names, ", "))
 	}
+}
+
+// Loop returns the names of instances that follow each other in a circle, each the
+// next and the last the first; one that follows itself is a circle of one. It returns
+// nil when there is none.
+func (t *Topology) Loop() []string {
+	for i := range t.Members {
+		var path []string
+		for m := &t.Members[i]; m != nil && m.Follows != ""; m = t.Member(m.Follows) {
+			if at := slices.Index(path, m.Name); at >= 0 {
+				return path[at:]
+			}
+			path = append(path, m.Name)
+		}
+	}
+	return nil
 }
 
 // Independent reports whether the members are servers of their own that are not

@@ -76,6 +76,8 @@ func TestHowFarBehind(t *testing.T) {
 		"asked later":            {nil, map[string]string{"slave_repl_offset": "1200"}, 0, 0},
 		"another history":        {nil, map[string]string{"master_replid": "b"}, -1, 0},
 		"silent, the replica":    {nil, map[string]string{"master_last_io_seconds_ago": "7"}, 0, 7 * time.Second},
+		"the link is down":       {nil, map[string]string{"master_link_status": "down", "master_last_io_seconds_ago": "-1", "master_link_down_since_seconds": "9"}, 0, 9 * time.Second},
+		"never had a link":       {nil, map[string]string{"master_replid": "b", "master_link_status": "down", "master_last_io_seconds_ago": "-1", "master_link_down_since_seconds": "-1"}, -1, -time.Second},
 		"silent, to the primary": {map[string]string{"slave0": "ip=10.0.0.11,port=6379,state=online,offset=1000,lag=9"}, nil, 0, 9 * time.Second},
 		"both, the longer one": {
 			map[string]string{"slave0": "ip=10.0.0.11,port=6379,state=online,offset=1000,lag=3"},
@@ -88,6 +90,33 @@ func TestHowFarBehind(t *testing.T) {
 		})
 		assert.Equal(t, c.behind, top.Members[1].Behind, name)
 		assert.Equal(t, c.silence, top.Members[1].Silence, name)
+	}
+}
+
+// TestAddress: what REPLICAOF must be given, so that a restart of the primary, which
+// changes its IP, does not cut the replicas off.
+func TestAddress(t *testing.T) {
+	const first = "cache-redis-0.cache-redis-headless.prod.svc.cluster.local"
+	for name, c := range map[string]struct {
+		d         *operation.Deployment
+		upstreams []string // of cache-redis-1 and cache-redis-2
+		want      string   // for cache-redis-1
+	}{
+		"as the chart writes it":        {operationtest.Deployment(3), []string{first, first}, "cache-redis-1.cache-redis-headless.prod.svc.cluster.local"},
+		"one name is enough":            {operationtest.Deployment(3), []string{"10.0.0.10", first}, "cache-redis-1.cache-redis-headless.prod.svc.cluster.local"},
+		"another cluster domain":        {operationtest.Deployment(3), []string{"cache-redis-0.cache-redis-headless.prod.svc.example.org", "10.0.0.10"}, "cache-redis-1.cache-redis-headless.prod.svc.example.org"},
+		"only IP addresses in use":      {operationtest.Deployment(3), []string{"10.0.0.10", "10.0.0.10"}, "10.0.0.11"},
+		"names of servers outside":      {operationtest.Deployment(3), []string{"redis.example.com", "redis.example.com"}, "10.0.0.11"},
+		"a short name says no domain":   {operationtest.Deployment(3), []string{"cache-redis-0", "cache-redis-0"}, "10.0.0.11"},
+		"plain addresses stay as given": {addresses(3), []string{first, first}, "10.0.0.11"},
+	} {
+		top := observe(t, c.d, operationtest.Fleet{
+			"cache-redis-0": operationtest.Primary(),
+			"cache-redis-1": operationtest.Replica(c.upstreams[0]), "cache-redis-2": operationtest.Replica(c.upstreams[1]),
+		})
+		host, port := top.Address(top.Member("cache-redis-1"))
+		assert.Equal(t, c.want, host, name)
+		assert.Equal(t, 6379, port, name)
 	}
 }
 
@@ -149,6 +178,33 @@ func TestPrimaries(t *testing.T) {
 	assert.ErrorIs(t, err, topology.ErrManyPrimaries)
 	assert.ErrorContains(t, err, "cache-redis-0, cache-redis-1")
 	assert.Nil(t, top.Member("nobody"))
+}
+
+// TestLoop: what the chart makes when a promoted pod restarts.
+func TestLoop(t *testing.T) {
+	for name, c := range map[string]struct {
+		follows []int // what each instance follows; -1 is a primary
+		want    []string
+	}{
+		"none":           {[]int{-1, 0, 0}, nil},
+		"chain":          {[]int{-1, 0, 1}, nil},
+		"two":            {[]int{1, 0, 1}, []string{"cache-redis-0", "cache-redis-1"}},
+		"all":            {[]int{1, 2, 0}, []string{"cache-redis-0", "cache-redis-1", "cache-redis-2"}},
+		"itself":         {[]int{0, 0, 0}, []string{"cache-redis-0"}},
+		"beside others":  {[]int{-1, 2, 1}, []string{"cache-redis-1", "cache-redis-2"}},
+		"entered midway": {[]int{1, 2, 1}, []string{"cache-redis-1", "cache-redis-2"}},
+	} {
+		fleet := operationtest.Fleet{}
+		d := operationtest.Deployment(3)
+		for i, upstream := range c.follows {
+			fleet[d.Instances[i].Name] = operationtest.Primary()
+			if upstream >= 0 {
+				fleet[d.Instances[i].Name] = operationtest.Replica(d.Instances[upstream].Host)
+			}
+		}
+		top := observe(t, d, fleet)
+		assert.Equal(t, c.want, top.Loop(), name)
+	}
 }
 
 // TestIndependent tells servers of their own from a primary with its replicas: only in
