@@ -176,6 +176,9 @@ func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*oper
 	if err != nil {
 		return err
 	}
+	if i := d.Instance(result.To); i.Ordinal > 0 {
+		reporter.Note("restarts undo this unless redisctl failover guard runs; before the next helm upgrade: redisctl failover failback")
+	}
 	done()
 	return a.print(promoteDocument(result))
 }

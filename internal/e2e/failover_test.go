@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -172,6 +174,47 @@ func TestFailover(t *testing.T) {
 		s.in(t).run("failover", "failback", "--yes").exits(0).shows("primary    " + r.podName(0))
 		status(t, 0)
 	})
+}
+
+// TestPromotionsOfEveryVersion hands the primary round while eight clients write, half of
+// them through the Service.
+func TestPromotionsOfEveryVersion(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	for _, image := range []string{"redis:6.0.16", "redis:7.0.15", "redis:8.0.2", "valkey:8.1.1"} {
+		t.Run(image, func(t *testing.T) {
+			r := e.install(t, e.namespace(t, "promote"), chart{
+				image: image, files: []string{"replica-password.yaml"}, replicas: 1, password: randomPassword(), config: quickSync,
+			})
+			testPromotions(t, r, proofRuns(2))
+		})
+	}
+}
+
+func testPromotions(t *testing.T, r *release, promotions int) {
+	s := r.session(t)
+	clients := r.startLedgers(t)
+	var gaps, silences []time.Duration
+	for i := range promotions {
+		clients.through.Silence()
+		result := decode[switched](s.run("failover", "promote", r.podName((i+1)%2), "--yes", "-o", "json").exits(0))
+		clients.through.AwaitWrites(100)
+		clients.direct.AwaitWrites(100)
+		gaps = append(gaps, time.Duration(result.WriteGapMilliseconds*float64(time.Millisecond)))
+		silences = append(silences, clients.through.Silence())
+	}
+	clients.nothingLost(t, r.redis(t, promotions%2))
+	gap, silence := median(gaps), median(silences)
+	t.Logf("%d promotions, %d writes acknowledged through the Service and %d directly, none lost; median write gap %s (longest %s), through the Service %s (longest %s)",
+		promotions, clients.through.Acknowledged(), clients.direct.Acknowledged(), gap, slices.Max(gaps), silence, slices.Max(silences))
+	if promotions >= 50 { // the proof, on a machine with nothing else to do
+		assert.LessOrEqual(t, gap, 250*time.Millisecond)
+	}
+}
+
+func median(durations []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(durations))[len(durations)/2].Round(100 * time.Microsecond)
 }
 
 // testOneOfEight starts eight promotions at once: one proceeds.

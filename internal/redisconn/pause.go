@@ -54,18 +54,30 @@ func (c Connector) PauseWrites(
 		return nil, err
 	}
 	p := &Pause{client: Open(o)}
-	err = p.start(ctx, limit, "WRITE")
-	var reply *ReplyError
-	if errors.As(err, &reply) && reply.Code() == "ERR" {
-		if p.fence, err = openFence(ctx, p.client.options); err == nil {
-			err = p.start(ctx, limit)
-		}
-	}
+	err = p.begin(ctx, limit)
 	if err != nil {
 		_ = p.Close() // the first error counts
 		return nil, err
 	}
 	return p, nil
+}
+
+func (p *Pause) begin(ctx context.Context, limit time.Duration) error {
+	// A pause of no length tells whether WRITE is known. In a transaction, servers
+	// before 6.2 would count the attempt as a change of their data.
+	_, err := p.client.Do(ctx, "CLIENT", "PAUSE", 0, "WRITE")
+	var reply *ReplyError
+	switch {
+	case err == nil:
+		return p.start(ctx, limit, "WRITE")
+	case errors.As(err, &reply) && reply.Code() == "ERR":
+		if p.fence, err = openFence(ctx, p.client.options); err != nil {
+			return err
+		}
+		return p.start(ctx, limit)
+	default:
+		return err
+	}
 }
 
 // start runs CLIENT PAUSE and INFO replication in one transaction.

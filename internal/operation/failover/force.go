@@ -150,11 +150,11 @@ func (f Failover) planForce(ctx context.Context, d *operation.Deployment, o Forc
 		Plan:      operation.Plan{Operation: "failover force", Object: d.String(), Findings: []operation.Finding{}},
 		Followers: []string{}, Services: []Move{}, deployment: d, topology: t, options: o,
 	}
-	intended, err := f.intended(ctx, d)
+	noted, err := f.Notes.Note(ctx, d, operation.NotePrimary)
 	if err != nil {
 		return nil, err
 	}
-	from, err := plan.lost(intended)
+	from, err := plan.lost(intended(d, noted))
 	if err != nil {
 		return nil, err
 	}

@@ -214,16 +214,25 @@ func (h *handover) verify(ctx context.Context) error {
 
 const linkInterval = 20 * time.Millisecond
 
+// silenceLimit is how long an instance that is waited for may not answer at all: it
+// has died, and what becomes of it is not part of the switch.
+const silenceLimit = 10 * time.Second
+
 func (h *handover) awaitLink(ctx context.Context, name string) error {
 	host, port := h.topology.Address(h.to)
+	answered := time.Now()
 	for {
 		info, err := h.servers[name].Info(ctx, "replication")
 		var state redis.Replication
 		if err == nil {
+			answered = time.Now()
 			state, err = info.Replication()
 		}
 		if err == nil && state.Upstream != nil && state.Upstream.Host == host && state.Upstream.Port == port && state.Upstream.LinkUp {
 			return nil
+		}
+		if err != nil && time.Since(answered) > silenceLimit {
+			return fmt.Errorf("%s, which is to follow %s: %w", name, h.to.Name, err)
 		}
 		if _, err := h.servers[h.to.Name].Ping(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s, which everybody is to follow: %w", h.to.Name, err)

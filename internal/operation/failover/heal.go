@@ -119,16 +119,18 @@ func (f Failover) planHeal(ctx context.Context, d *operation.Deployment, o HealO
 		Demote: []string{}, Repoint: []string{}, Services: []Move{}, Losses: []Loss{},
 		deployment: d, topology: t, options: o,
 	}
-	if t.Independent() {
+	noted, err := f.Notes.Note(ctx, d, operation.NotePrimary)
+	if err != nil {
+		return nil, err
+	}
+	if t.Independent() && noted == "" && o.Keep == "" {
 		return nil, &operation.Error{
 			Kind: operation.Refused, Object: d.String(), Phase: plan.Operation,
 			Err: errors.New("these are independent servers, not a primary with replicas"), Unchanged: "nothing was changed",
+			Next: "if one of them is to become a replica of the other: --keep",
 		}
 	}
-	var err error
-	if plan.Intended, err = f.intended(ctx, d); err != nil {
-		return nil, err
-	}
+	plan.Intended = intended(d, noted)
 	if err := f.choose(ctx, plan); err != nil {
 		return nil, err
 	}
@@ -149,20 +151,16 @@ func (f Failover) planHeal(ctx context.Context, d *operation.Deployment, o HealO
 
 // intended returns the instance that is meant to be the primary: the one that was
 // noted, or the chart's choice. Plain addresses without a note have none.
-func (f Failover) intended(ctx context.Context, d *operation.Deployment) (string, error) {
-	name, err := f.Notes.Note(ctx, d, operation.NotePrimary)
-	if err != nil {
-		return "", err
-	}
-	if d.Instance(name) != nil {
-		return name, nil
+func intended(d *operation.Deployment, noted string) string {
+	if d.Instance(noted) != nil {
+		return noted
 	}
 	for _, i := range d.Instances {
 		if i.Ordinal == 0 {
-			return i.Name, nil
+			return i.Name
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // choose finds the instance that has everything, the intended one first.
