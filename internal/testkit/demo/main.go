@@ -40,12 +40,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer d.cleanUp(context.WithoutCancel(ctx))
-	for _, step := range []func(context.Context) error{d.install, d.fill, d.observe, d.backup, d.damage} {
+	for _, step := range []func(context.Context) error{d.install, d.fill, d.observe, d.backup, d.damage, d.failover, d.restart} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	d.say("That is all: the backup is proven, and damage does not go unnoticed.")
+	d.say("That is all: the backup is proven, damage does not go unnoticed, and the primary is where it is meant to be.")
 	return nil
 }
 
@@ -201,4 +201,33 @@ func (d *demo) damage(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.out, "\n(bit 3 of byte %d of %d)\n", middle, info.Size())
 	return d.ctl(ctx, 4, "backup", "verify", "latest", "--backup-dir", d.folder)
+}
+
+func (d *demo) failover(ctx context.Context) error {
+	d.say("The primary's role moves, and no acknowledged write is lost")
+	return errors.Join(
+		d.ctl(ctx, 0, "failover", "promote", release+"-redis-1", "-n", namespace, "--yes"),
+		d.ctl(ctx, 0, "failover", "status", "-n", namespace),
+	)
+}
+
+// restart shows what the chart makes of a promotion when a pod restarts.
+func (d *demo) restart(ctx context.Context) error {
+	d.say("The promoted pod restarts: the chart makes it a replica of the first one, which follows it")
+	pod := release + "-redis-1"
+	for _, args := range [][]string{
+		{"kubectl", "delete", "pod", pod, "-n", namespace},
+		{"kubectl", "wait", "--for=create", "pod/" + pod, "-n", namespace, "--timeout=2m"},
+		{"kubectl", "wait", "--for=condition=Ready", "pod/" + pod, "-n", namespace, "--timeout=2m"},
+	} {
+		fmt.Fprintf(d.out, "\n$ %s\n", strings.Join(args, " "))
+		if err := d.command(ctx, io.Discard, append(args, d.context...)...).Run(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		d.ctl(ctx, 10, "failover", "status", "-n", namespace),
+		d.ctl(ctx, 0, "replication", "heal", "-n", namespace, "--yes"),
+		d.ctl(ctx, 0, "health", "-n", namespace),
+	)
 }
