@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/user"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -157,16 +154,9 @@ func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*oper
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	if err := plan.Refusal(); err != nil {
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
-	tellFindings(reporter, plan.Findings)
 	if !o.yes && !plan.Nothing() {
 		if err := a.confirm("hand the primary of %s from %s over to %s", d, plan.From, plan.To); err != nil {
 			return err
@@ -181,62 +171,6 @@ func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*oper
 	}
 	done()
 	return a.print(promoteDocument(result))
-}
-
-// tellFindings narrates what a plan has found and goes on in spite of.
-func tellFindings(reporter operation.Reporter, findings []operation.Finding) {
-	for _, f := range findings {
-		if f.Severity == operation.Notice {
-			reporter.Note("%s: %s", f.Subject, f.Message)
-		} else {
-			reporter.Warn("%s: %s", f.Subject, f.Message)
-		}
-	}
-}
-
-// confirmName makes the user type the release's name before data may be lost. Without
-// a terminal consent must have been given by --yes.
-func (a *app) confirmName(d *operation.Deployment, format string, args ...any) error {
-	what := fmt.Sprintf(format, args...)
-	if a.system.ReadLine == nil {
-		return a.confirm("%s", what)
-	}
-	name := d.Release
-	if name == "" {
-		name = d.Name
-	}
-	answer, err := a.system.ReadLine(fmt.Sprintf("About to %s. Type %s to go on: ", what, name))
-	if err != nil {
-		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
-	}
-	if strings.TrimSpace(answer) != name {
-		return &operation.Error{
-			Kind: operation.Refused, Phase: "asking for consent", Err: fmt.Errorf("%q was not typed", name), Unchanged: "nothing was changed",
-		}
-	}
-	return nil
-}
-
-// confirm asks in a terminal; without one consent must have been given by --yes.
-func (a *app) confirm(format string, args ...any) error {
-	what := fmt.Sprintf(format, args...)
-	if a.system.ReadLine == nil {
-		return &operation.Error{
-			Kind: operation.Refused, Phase: "asking for consent",
-			Err:       fmt.Errorf("about to %s, and there is no terminal to ask in", what),
-			Unchanged: "nothing was changed", Next: "add --yes, or look at the plan with --dry-run",
-		}
-	}
-	answer, err := a.system.ReadLine("About to " + what + ". Go on? [y/N] ")
-	if err != nil {
-		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return &operation.Error{
-			Kind: operation.Refused, Phase: "asking for consent", Err: errors.New("not confirmed"), Unchanged: "nothing was changed",
-		}
-	}
-	return nil
 }
 
 func (a *app) newFailoverStatusCommand() *cobra.Command {

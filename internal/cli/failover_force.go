@@ -69,16 +69,9 @@ func (a *app) runForce(ctx context.Context, o forceOptions, args []string) error
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	if err := plan.Refusal(); err != nil {
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
-	tellFindings(reporter, plan.Findings)
 	if !o.yes {
 		err := a.confirmName(d, "give up the primary %s and promote %s, losing %s", plan.From, plan.To, plan.Bound)
 		if err != nil {

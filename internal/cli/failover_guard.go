@@ -149,16 +149,9 @@ func (a *app) runGuardInstall(ctx context.Context, o guardInstallOptions, _ []st
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		if err := a.print(guardPlanDocument(plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	if err := plan.Refusal(); err != nil {
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
 		return err
 	}
-	tellFindings(reporter, plan.Findings)
 	if plan.Changes() && !o.yes {
 		if err := a.confirm("install a guard for %s, from %s", d, spec.Image); err != nil {
 			return err

@@ -92,16 +92,9 @@ func (a *app) runHeal(ctx context.Context, o healOptions, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	if err := plan.Refusal(); err != nil {
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
-	tellFindings(reporter, plan.Findings)
 	if !o.yes {
 		if err := a.confirmHeal(d, plan); err != nil {
 			return err

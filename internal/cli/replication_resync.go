@@ -63,17 +63,8 @@ func (a *app) runReplicationResync(ctx context.Context, o resyncOptions, args []
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		if err := a.print(resyncPlanDocument(plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	if err := plan.Refusal(); err != nil {
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, resyncPlanDocument(plan)); !proceed {
 		return err
-	}
-	for _, f := range plan.Findings {
-		reporter.Warn("%s: %s [%s]", f.Subject, f.Message, f.Code)
 	}
 	if plan.Changes() && !o.yes {
 		if err := a.confirm("make %s follow %s, with a %s resynchronisation (%s)", plan.Instance, plan.Primary, plan.Expect, plan.Reason); err != nil {

@@ -66,15 +66,16 @@ type permission string
 
 func (p permission) rule() rbacv1.PolicyRule {
 	verbs, resource, _ := strings.Cut(string(p), " ")
-	group := map[string]string{"statefulsets": "apps", "endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io"}[resource]
+	group := map[string]string{"statefulsets": "apps", "endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io", "poddisruptionbudgets": "policy"}[resource]
 	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: strings.Split(verbs, ",")}
 }
 
 // operatorRole is what an operator needs for everything that redisctl does.
 var operatorRole = []permission{
-	"get,list statefulsets",
-	"get,list pods",
-	"get,list services",
+	"get,list,patch statefulsets",
+	"get,list,delete pods",
+	"get,list,patch services",
+	"list poddisruptionbudgets",
 	"list endpointslices",
 	"get configmaps",
 	"get secrets",

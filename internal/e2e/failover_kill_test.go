@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,7 +39,7 @@ func TestKilledFailover(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	victims := []string{"redisctl", "target", "old primary"}
+	victims := []string{"redisctl", "target", "old primary", interrupted}
 	for i := range proofRuns(len(victims)) {
 		victim := victims[i%len(victims)]
 		delay := time.Duration(random.Int64N(int64(1500 * time.Millisecond)))
@@ -47,6 +48,9 @@ func TestKilledFailover(t *testing.T) {
 		})
 	}
 }
+
+// interrupted stands for redisctl, ended with Ctrl-C instead of SIGKILL.
+const interrupted = "redisctl by Ctrl-C"
 
 func testKilled(t *testing.T, r *release, s *session, victim string, delay time.Duration) {
 	old := ordinal(t, s.run("replication", "primary", "-o", "name").exits(0).lines()[0])
@@ -61,7 +65,11 @@ func testKilled(t *testing.T, r *release, s *session, victim string, delay time.
 	if !isServer {
 		pid = promote.cmd.Process.Pid
 	}
-	err := syscall.Kill(pid, syscall.SIGKILL)
+	signal := syscall.SIGKILL
+	if victim == interrupted {
+		signal = syscall.SIGINT
+	}
+	err := syscall.Kill(pid, signal)
 	if isServer {
 		require.NoError(t, err)
 	} else if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
@@ -70,6 +78,12 @@ func testKilled(t *testing.T, r *release, s *session, victim string, delay time.
 	result := promote.wait()
 	if result.code == 0 && !isServer {
 		s.run("failover", "status").exits(0).shows("observed  " + r.podName(target))
+	}
+	if victim == interrupted {
+		// Before the switch it is undone, after it completed: nothing is left to do.
+		assert.Contains(t, []int{0, 130}, result.code, "%s", result)
+		s.run("failover", "status").exits(0)
+		s.run("replication", "check").exits(0)
 	}
 	// Direct clients would write to a restarted pod 0 before anybody can demote it.
 	clients.direct.Stop()

@@ -116,6 +116,7 @@ func TestFailover(t *testing.T) {
 		clients.nothingLost(t, r.redis(t, 0))
 		s.in(t).run("failover", "failback", "--yes").exits(0).shows("nothing to do: " + r.podName(0))
 	})
+	t.Run("permissions", func(t *testing.T) { testFailoverPermissions(t, r) })
 	t.Run("one of eight at once", func(t *testing.T) { testOneOfEight(t, r, s.in(t)) })
 	t.Run("the promoted pod restarts", func(t *testing.T) {
 		s.in(t).run("promote", r.podName(1), "--yes").exits(0)
@@ -173,6 +174,42 @@ func TestFailover(t *testing.T) {
 	t.Run("failback", func(t *testing.T) {
 		s.in(t).run("failover", "failback", "--yes").exits(0).shows("primary    " + r.podName(0))
 		status(t, 0)
+	})
+}
+
+// What is missing is named before anything is changed, or whatever was is undone.
+func testFailoverPermissions(t *testing.T, r *release) {
+	as := func(t *testing.T, role ...permission) *session {
+		return r.session(t).with("KUBECONFIG", r.env.operator(t, r.namespace, role))
+	}
+	unchanged := func(t *testing.T) {
+		t.Helper()
+		r.session(t).run("failover", "status").exits(0).shows("observed  " + r.podName(0))
+		require.NoError(t, r.redis(t, 0).Set(t.Context(), "still", "writable", 0).Err())
+	}
+	t.Run("all", func(t *testing.T) {
+		s := as(t, operatorRole...)
+		s.run("failover", "promote", r.podName(1), "--yes").exits(0).shows("a write through " + r.workload)
+		s.run("failover", "failback", "--yes").exits(0)
+	})
+	t.Run("no exec", func(t *testing.T) {
+		s := as(t, without("pods/exec")...)
+		s.run("failover", "promote", r.podName(1), "--yes").exits(0).shows("not tried").says("pods/exec")
+		s.run("failover", "failback", "--yes").exits(0)
+	})
+	t.Run("no record", func(t *testing.T) {
+		as(t, append(without("statefulsets"), "get,list statefulsets")...).run("failover", "promote", r.podName(1), "--yes").
+			exits(8).says("patch statefulsets", r.podName(0)+" is the primary and takes writes")
+		unchanged(t)
+	})
+	t.Run("no Services", func(t *testing.T) {
+		as(t, append(without("services"), "get,list services")...).run("failover", "promote", r.podName(1), "--yes").
+			exits(8).says("patch services")
+		unchanged(t)
+	})
+	t.Run("no lock", func(t *testing.T) {
+		as(t, without("leases")...).run("failover", "promote", r.podName(1), "--yes").exits(8).says("leases")
+		unchanged(t)
 	})
 }
 

@@ -80,6 +80,24 @@ func (f Failover) lockedBy(ctx context.Context, d *operation.Deployment) error {
 	return nil
 }
 
+// orLocked returns a plan as it was made, unless it failed or is blocked while another
+// operator is at work: then that is the reason.
+func orLocked[P interface{ Refusal() error }](
+	ctx context.Context, f Failover, d *operation.Deployment, plan P, err error,
+) (P, error) {
+	refusal := err
+	if err == nil {
+		refusal = plan.Refusal()
+	}
+	if refusal != nil {
+		if locked := f.lockedBy(ctx, d); locked != nil {
+			var none P
+			return none, locked
+		}
+	}
+	return plan, err
+}
+
 // outdated says that a plan no longer rests on facts.
 func outdated(object, format string, args ...any) *operation.Error {
 	return &operation.Error{

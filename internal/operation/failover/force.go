@@ -129,16 +129,7 @@ type ForceResult struct {
 // only reads.
 func (f Failover) PlanForce(ctx context.Context, d *operation.Deployment, o ForceOptions) (*ForcePlan, error) {
 	plan, err := f.planForce(ctx, d, o)
-	refusal := err
-	if err == nil {
-		refusal = plan.Refusal()
-	}
-	if refusal != nil {
-		if locked := f.lockedBy(ctx, d); locked != nil {
-			return nil, locked
-		}
-	}
-	return plan, err
+	return orLocked(ctx, f, d, plan, err)
 }
 
 func (f Failover) planForce(ctx context.Context, d *operation.Deployment, o ForceOptions) (*ForcePlan, error) {

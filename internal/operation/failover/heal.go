@@ -97,16 +97,7 @@ type HealResult struct {
 // is blocked until the user says which one to keep.
 func (f Failover) PlanHeal(ctx context.Context, d *operation.Deployment, o HealOptions) (*HealPlan, error) {
 	plan, err := f.planHeal(ctx, d, o)
-	refusal := err
-	if err == nil {
-		refusal = plan.Refusal()
-	}
-	if refusal != nil {
-		if locked := f.lockedBy(ctx, d); locked != nil {
-			return nil, locked
-		}
-	}
-	return plan, err
+	return orLocked(ctx, f, d, plan, err)
 }
 
 func (f Failover) planHeal(ctx context.Context, d *operation.Deployment, o HealOptions) (*HealPlan, error) {

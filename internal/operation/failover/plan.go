@@ -48,16 +48,7 @@ type Plan struct {
 // says that another operator is at work.
 func (f Failover) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {
 	plan, err := f.plan(ctx, d, o)
-	refusal := err
-	if err == nil {
-		refusal = plan.Refusal()
-	}
-	if refusal != nil {
-		if locked := f.lockedBy(ctx, d); locked != nil {
-			return nil, locked
-		}
-	}
-	return plan, err
+	return orLocked(ctx, f, d, plan, err)
 }
 
 func (f Failover) plan(ctx context.Context, d *operation.Deployment, o Options) (*Plan, error) {

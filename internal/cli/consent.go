@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/render"
+)
+
+// review is what every command does between its plan and carrying it out: with dryRun
+// it prints the plan, a blocker ends the command, and what was found besides is told.
+// Unless it returns true, the command is over.
+func (a *app) review(reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document) (proceed bool, err error) {
+	if dryRun {
+		if err := a.print(shown); err != nil {
+			return false, err
+		}
+		return false, plan.Refusal()
+	}
+	if err := plan.Refusal(); err != nil {
+		return false, err
+	}
+	tellFindings(reporter, plan.Findings)
+	return true, nil
+}
+
+// tellFindings narrates what a plan has found and goes on in spite of.
+func tellFindings(reporter operation.Reporter, findings []operation.Finding) {
+	for _, f := range findings {
+		if f.Severity == operation.Notice {
+			reporter.Note("%s: %s", f.Subject, f.Message)
+		} else {
+			reporter.Warn("%s: %s", f.Subject, f.Message)
+		}
+	}
+}
+
+// confirmName makes the user type the release's name before data may be lost. Without
+// a terminal consent must have been given by --yes.
+func (a *app) confirmName(d *operation.Deployment, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if a.system.ReadLine == nil {
+		return a.confirm("%s", what)
+	}
+	name := d.Release
+	if name == "" {
+		name = d.Name
+	}
+	answer, err := a.system.ReadLine(fmt.Sprintf("About to %s. Type %s to go on: ", what, name))
+	if err != nil {
+		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
+	}
+	if strings.TrimSpace(answer) != name {
+		return &operation.Error{
+			Kind: operation.Refused, Phase: "asking for consent", Err: fmt.Errorf("%q was not typed", name), Unchanged: "nothing was changed",
+		}
+	}
+	return nil
+}
+
+// confirm asks in a terminal; without one consent must have been given by --yes.
+func (a *app) confirm(format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if a.system.ReadLine == nil {
+		return &operation.Error{
+			Kind: operation.Refused, Phase: "asking for consent",
+			Err:       fmt.Errorf("about to %s, and there is no terminal to ask in", what),
+			Unchanged: "nothing was changed", Next: "add --yes, or look at the plan with --dry-run",
+		}
+	}
+	answer, err := a.system.ReadLine("About to " + what + ". Go on? [y/N] ")
+	if err != nil {
+		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return &operation.Error{
+			Kind: operation.Refused, Phase: "asking for consent", Err: errors.New("not confirmed"), Unchanged: "nothing was changed",
+		}
+	}
+	return nil
+}
