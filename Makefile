@@ -14,6 +14,8 @@ GOLANGCI_LINT_VERSION := v2.15.0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null)
 STAMP   := github.com/redisctl/redisctl/internal/cli
+# One build cache for tests, lint and the static program; what needs C says so.
+export CGO_ENABLED ?= 0
 LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT)
 
 .PHONY: help

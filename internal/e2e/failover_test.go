@@ -171,6 +171,16 @@ func TestFailover(t *testing.T) {
 		s.in(t).run("replication", "heal", "--yes").exits(0).shows("services   "+r.workload, "a write through "+r.workload)
 		status(t, 1)
 	})
+	t.Run("a replica follows the wrong one", func(t *testing.T) {
+		r.follow(t, 2, 0)
+		s.in(t).run("health").exits(10).shows("[chained-replica]", "redisctl replication resync "+r.podName(2))
+		s.in(t).run("replication", "resync", r.podName(2), "--yes").exits(0)
+		s.in(t).run("replication", "resync", r.podName(2), "--yes").exits(0).shows("nothing to do")
+		s.in(t).run("replication", "resync", r.podName(2), "--full", "--yes").exits(0).shows("full")
+		s.in(t).run("replication", "resync", r.podName(1), "--yes").exits(5)
+		s.in(t).run("replication", "lag", "--watch", "--for", "2s", "-o", "json").exits(0)
+		status(t, 1)
+	})
 	t.Run("failback", func(t *testing.T) {
 		s.in(t).run("failover", "failback", "--yes").exits(0).shows("primary    " + r.podName(0))
 		status(t, 0)

@@ -144,6 +144,6 @@ func noSource(t *topology.Topology) error {
 		Kind: kind, Object: t.Deployment.String(), Phase: "choosing the source",
 		Err:       fmt.Errorf("no instance to take a snapshot from: %s", strings.Join(reasons, "; ")),
 		Unchanged: "nothing was changed",
-		Next:      "redisctl health; a replica with old data can be chosen with --pod, --method bgsave and --allow-stale",
+		Next:      "redisctl health; a replica with old data can be chosen with --pod and --allow-stale",
 	}
 }
