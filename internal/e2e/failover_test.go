@@ -241,6 +241,8 @@ func TestPromotionsOfEveryVersion(t *testing.T) {
 
 func testPromotions(t *testing.T, r *release, promotions int) {
 	s := r.session(t)
+	// Nothing may be evicted: it would look like a loss.
+	r.configure(t, "maxmemory", "0", 0, 1)
 	clients := r.startLedgers(t)
 	var gaps, silences []time.Duration
 	for i := range promotions {

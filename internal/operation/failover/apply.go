@@ -266,7 +266,7 @@ func (s *switching) handOver(ctx context.Context) error {
 
 // undo ends the pause and removes the record: nothing was switched yet.
 func (s *switching) undo(ctx context.Context, phase string, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Timeout+routedLimit)
 	defer cancel()
 	if s.paused != nil {
 		err = errors.Join(err, s.paused.Resume(ctx))
@@ -280,12 +280,20 @@ func (s *switching) undo(ctx context.Context, phase string, err error) error {
 	return s.aborted(phase, errors.Join(err, forget(ctx, s.Notes, s.deployment)))
 }
 
-// leadBack sends the clients of the Services back to the old primary.
+// leadBack sends the clients of the Services back to the old primary, and drops those
+// that have connected to the target meanwhile: there they would stay, and could not
+// write.
 func (s *switching) leadBack(ctx context.Context) error {
+	back := s.handover
+	back.to, back.demoted, back.moves = s.from, nil, nil
 	for _, m := range s.moves {
 		if err := s.Traffic.Pin(ctx, s.deployment, m.Service, s.plan.To, m.From); err != nil {
 			return err
 		}
+		back.moves = append(back.moves, Move{Service: m.Service, From: s.plan.To})
+	}
+	if err := back.dropStrays(ctx); err != nil {
+		s.Reporter.Warn("%v", err) // it died, and its clients with it
 	}
 	return nil
 }

@@ -73,6 +73,19 @@ type demotion struct {
 // open connects to every instance that answers, before anything is changed:
 // connecting later would prolong the pause.
 func (h *handover) open(ctx context.Context) error {
+	if err := h.connect(ctx); err != nil {
+		return err
+	}
+	counts, err := h.syncCounts(ctx)
+	if err != nil {
+		h.close()
+		return err
+	}
+	h.before = counts
+	return nil
+}
+
+func (h *handover) connect(ctx context.Context) error {
 	h.settled = newSettled()
 	h.servers = make(map[string]operation.Server)
 	for i := range h.topology.Members {
@@ -87,12 +100,6 @@ func (h *handover) open(ctx context.Context) error {
 		}
 		h.servers[m.Name] = server
 	}
-	counts, err := h.syncCounts(ctx)
-	if err != nil {
-		h.close()
-		return err
-	}
-	h.before = counts
 	return nil
 }
 
@@ -127,7 +134,7 @@ func (h *handover) complete(ctx context.Context) error {
 		if err := h.moveServices(ctx); err != nil {
 			return err
 		}
-		return h.settleDemoted(ctx)
+		return errors.Join(h.settleDemoted(ctx), h.dropStrays(ctx))
 	})
 	if err := atOnce(tasks); err != nil {
 		return err
@@ -154,6 +161,35 @@ func (h *handover) settleDemoted(ctx context.Context) error {
 		if err := d.paused.Settle(ctx); err != nil {
 			return fmt.Errorf("settling %s: %w", d.name, err)
 		}
+	}
+	return nil
+}
+
+// dropStrays drops the clients of the instances that Services have led to and that were
+// not demoted: replicas, on which a client would stay and get READONLY for every write.
+func (h *handover) dropStrays(ctx context.Context) error {
+	var strays []string
+	for _, m := range h.moves {
+		isDemoted := slices.ContainsFunc(h.demoted, func(d demotion) bool { return d.name == m.From })
+		if h.servers[m.From] != nil && !isDemoted && !slices.Contains(strays, m.From) {
+			strays = append(strays, m.From)
+		}
+	}
+	if len(strays) == 0 {
+		return nil
+	}
+	h.awaitRoutedBriefly(ctx) // else they would come back
+	for _, name := range strays {
+		if err := h.dropClients(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *handover) dropClients(ctx context.Context, name string) error {
+	if _, err := h.servers[name].Do(ctx, "CLIENT", "KILL", "TYPE", "normal"); err != nil {
+		return fmt.Errorf("dropping the clients of %s: %w", name, err)
 	}
 	return nil
 }

@@ -135,11 +135,23 @@ func (h *handover) awaitRouted(ctx context.Context) error {
 	return atOnce(tasks)
 }
 
+// routedLimit is how long awaitRoutedBriefly waits: several times what kube-proxy takes.
+const routedLimit = 5 * time.Second
+
+// awaitRoutedBriefly is awaitRouted where not knowing must not stand in the way.
+func (h *handover) awaitRoutedBriefly(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, routedLimit)
+	defer cancel()
+	if err := h.awaitRouted(ctx); err != nil {
+		h.Reporter.Warn("%v", err)
+	}
+}
+
 func (h *handover) awaitRoute(ctx context.Context, service string) error {
 	via := vantage(h.topology, h.to.Name)
 	for {
 		err := h.reaches(ctx, h.deployment, service, via, h.to)
-		if err == nil {
+		if err == nil || operation.KindOf(err) == operation.Denied { // then it cannot be known
 			return nil
 		}
 		select {

@@ -214,6 +214,10 @@ func (r *refusal) then(next string) *operation.Error {
 // The old primary was not demoted.
 func (r *reopened) undo(ctx context.Context) error {
 	r.Reporter.Step("%s was not demoted: it stays the primary", r.plan.From)
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	defer r.close()
 	if err := r.Pauser.LetWrites(ctx, r.deployment, r.from.Instance, r.record.MinReplicas); err != nil {
 		return err
 	}
