@@ -20,7 +20,7 @@ LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT)
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build bin/redisctl
@@ -39,7 +39,7 @@ test-unit: ## Tests that need nothing but Go
 	cd internal/testkit/cluster && go test ./...
 
 .PHONY: test-servers
-test-servers: servers ## Tests against real Redis and Valkey servers of every version
+test-servers: servers s3-server ## Tests against real Redis and Valkey servers of every version, and a real S3 server
 	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube)
 	cd internal/testkit/cluster && go test ./...
 
@@ -55,7 +55,7 @@ fuzz: ## Fuzz the parsers, FUZZTIME each
 	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; done; done
 
 .PHONY: bench
-bench: servers ## Benchmarks
+bench: servers s3-server ## Benchmarks
 	go test -run '^$$' -bench . -benchmem ./internal/rdb/... ./internal/redisconn/... ./internal/snapshot/...
 
 .PHONY: lint
@@ -74,6 +74,17 @@ generate: ## Write docs/reference, man pages and completions/ from the command t
 .PHONY: generate-check
 generate-check: ## Fail when the generated files are not those of the command tree
 	go run ./cmd/gendocs -check
+
+# A real S3 server for the tests, from a module of its own (internal/testkit/s3server).
+VERSITYGW := $(BIN)/versitygw-v1.8.0
+
+.PHONY: s3-server
+s3-server: $(VERSITYGW) ## Build a real S3 server for the tests (two minutes, once)
+
+$(VERSITYGW): internal/testkit/s3server/versitygw/go.mod
+	@mkdir -p $(BIN)
+	cd internal/testkit/s3server/versitygw && go build -o $@ github.com/versity/versitygw/cmd/versitygw
+	touch $@
 
 # --- the local cluster and the real servers (docs/cluster.md) -----------------------
 

@@ -30,11 +30,12 @@ type Entry struct {
 	// Created is when the backup began: from the manifest, else from the id, else
 	// the time at which the file was stored.
 	Created time.Time
-	// Size in bytes of the data file as it is stored, 0 if it is missing.
+	// Size in bytes of the data files as they are stored, 0 if they are missing.
 	Size int64
-	// DataName and ManifestName are the names of the two objects in the store,
-	// whether they exist or not. ManifestName is empty for a file whose name no
-	// manifest goes with.
+	// DataName and ManifestName are the names of the RDB file and of the manifest in
+	// the store, whether they exist or not. DataName is that of the manifest for a
+	// set without an RDB file. ManifestName is empty for a file whose name no manifest
+	// goes with.
 	DataName, ManifestName string
 	HasData, HasManifest   bool
 	// Manifest is nil if there is none or it is not valid.
@@ -43,23 +44,47 @@ type Entry struct {
 	// reading the data: nil, an error matching ErrCorrupt or ErrUnsupported, or
 	// that of reading the manifest.
 	Problem error
+	// Verified is the last successful verification on record, nil if there is none.
+	Verified *VerificationRecord
+
+	hasRecord bool             // there is a record of a verification
+	removing  bool             // there is the note that it is being removed
+	found     []string         // the data files that were found, relative to Dir
+	sizes     map[string]int64 // of those in found
 }
 
 // newEntry returns an entry whose objects are not known to exist.
 func newEntry(dir, id string) *Entry {
 	e := &Entry{Dir: dir, ID: id, DataName: path.Join(dir, id+rdbSuffix), ManifestName: path.Join(dir, id+manifestSuffix)}
 	e.Kind, e.Created, _ = ParseID(id)
+	if e.Kind != "" && e.Kind != KindRDB {
+		e.DataName = e.ManifestName // until the manifest tells of an RDB file
+	}
 	return e
 }
 
 // note adds one of the entry's objects.
 func (e *Entry) note(object storage.Info) {
-	if object.Name == e.ManifestName {
+	switch {
+	case object.Name == e.ManifestName:
 		e.HasManifest = true
-	} else {
+	case strings.HasSuffix(object.Name, verifiedSuffix):
+		e.hasRecord = true
+	case strings.HasSuffix(object.Name, removingSuffix):
+		e.removing = true
+	default:
+		if e.sizes == nil {
+			e.sizes = make(map[string]int64)
+		}
+		name := strings.TrimPrefix(object.Name, e.Dir+"/")
+		e.found = append(e.found, name)
+		e.sizes[name] = object.Size
 		e.HasData = true
-		e.Size = object.Size
+		e.Size += object.Size
 		e.Kind = cmp.Or(e.Kind, KindRDB)
+		if _, isRDB := cutData(name); isRDB && e.Kind == KindRDB {
+			e.DataName = object.Name // compressed or not, unless the manifest tells
+		}
 	}
 	if e.Created.IsZero() {
 		e.Created = object.Modified.UTC()
@@ -90,6 +115,11 @@ type Filter struct {
 	// Since and Until select by Entry.Created, both included. They are compared
 	// to the second.
 	Since, Until time.Time
+	// Instance selects by the manifest's Source.Instance, Method by its
+	// Source.Method: what has no manifest is left out.
+	Instance, Method string
+	// States selects by Entry.State; empty selects all.
+	States []State
 }
 
 // dir is the deepest folder that holds everything the filter selects.
@@ -114,6 +144,15 @@ func (f *Filter) admits(e *Entry) bool {
 		(f.Until.IsZero() || !created.After(f.Until.Truncate(time.Second)))
 }
 
+// admitsContents is the part of the filter that needs what complete has read.
+func (f *Filter) admitsContents(e *Entry) bool {
+	if f.Instance != "" && (e.Manifest == nil || e.Manifest.Source.Instance != f.Instance) ||
+		f.Method != "" && (e.Manifest == nil || e.Manifest.Source.Method != f.Method) {
+		return false
+	}
+	return len(f.States) == 0 || slices.Contains(f.States, e.State())
+}
+
 // manifestReaders is how many manifests List reads at a time. Object storage
 // takes tens of milliseconds for each.
 const manifestReaders = 8
@@ -127,11 +166,9 @@ func List(ctx context.Context, store storage.Store, filter Filter) ([]Entry, err
 	var found []*Entry
 	byName := make(map[string]*Entry)
 	for _, object := range objects {
-		stem, ok := strings.CutSuffix(object.Name, manifestSuffix)
+		stem, ok := stemOf(object.Name)
 		if !ok {
-			if stem, ok = strings.CutSuffix(object.Name, rdbSuffix); !ok {
-				continue
-			}
+			continue
 		}
 		e := byName[stem]
 		if e == nil {
@@ -142,7 +179,10 @@ func List(ctx context.Context, store storage.Store, filter Filter) ([]Entry, err
 		}
 		e.note(object)
 	}
-	found = slices.DeleteFunc(found, func(e *Entry) bool { return !filter.admits(e) })
+	found = slices.DeleteFunc(found, func(e *Entry) bool {
+		// A record without what it is about says nothing.
+		return !e.HasManifest && !e.HasData && !e.removing || !filter.admits(e)
+	})
 
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, manifestReaders)
@@ -157,13 +197,31 @@ func List(ctx context.Context, store storage.Store, filter Filter) ([]Entry, err
 
 	entries := make([]Entry, 0, len(found))
 	for _, e := range found {
-		entries = append(entries, *e)
+		if filter.admitsContents(e) {
+			entries = append(entries, *e)
+		}
 	}
 	slices.SortFunc(entries, newestFirst)
 	if listErr == nil {
 		listErr = ctx.Err()
 	}
 	return entries, listErr
+}
+
+// stemOf returns an object's name without the suffix that says which part of a
+// snapshot it is, or false for a name that is none.
+func stemOf(name string) (string, bool) {
+	dir, base := path.Split(name)
+	id, _, _ := strings.Cut(base, ".")
+	if kind, _, ok := ParseID(id); ok && kind != KindRDB {
+		return dir + id, true // any file of a set
+	}
+	for _, suffix := range []string{manifestSuffix, verifiedSuffix, removingSuffix} {
+		if stem, ok := strings.CutSuffix(name, suffix); ok {
+			return stem, true
+		}
+	}
+	return cutData(name)
 }
 
 func newestFirst(a, b Entry) int {
@@ -174,6 +232,8 @@ func newestFirst(a, b Entry) int {
 func (e *Entry) complete(ctx context.Context, store storage.Store) {
 	_, _, named := ParseID(e.ID)
 	switch {
+	case !e.HasManifest && e.removing:
+		e.Problem = corrupt(removalBegun)
 	case !e.HasManifest && named:
 		e.Problem = corrupt("it has no manifest: the backup did not finish, or the manifest was lost")
 	case !e.HasManifest:
@@ -186,13 +246,30 @@ func (e *Entry) complete(ctx context.Context, store storage.Store) {
 		return
 	}
 	e.Created = m.CreatedAt
-	switch data := m.RDB(); {
-	case e.Problem != nil || data == nil:
-	case !e.HasData:
-		e.Problem = corrupt("%s is missing", store.Location(e.DataName))
-	case e.Size != data.Size:
-		e.Problem = corrupt("%s has %d bytes, its manifest says %d", store.Location(e.DataName), e.Size, data.Size)
+	e.Verified = readVerified(ctx, store, e)
+	if data := m.RDB(); data != nil {
+		e.DataName = path.Join(e.Dir, data.Name)
 	}
+	switch {
+	case e.removing:
+		e.Problem = corrupt(removalBegun)
+	case e.Problem == nil:
+		e.Problem = e.compareFiles(store)
+	}
+}
+
+// compareFiles looks for what the manifest lists.
+func (e *Entry) compareFiles(store storage.Store) error {
+	for _, f := range e.Manifest.Files {
+		size, ok := e.sizes[f.Name]
+		switch location := store.Location(path.Join(e.Dir, f.Name)); {
+		case !ok:
+			return corrupt("%s is missing", location)
+		case size != f.Size:
+			return corrupt("%s has %d bytes, its manifest says %d", location, size, f.Size)
+		}
+	}
+	return nil
 }
 
 // readManifest returns the manifest under the entry's name. A manifest that
@@ -239,7 +316,8 @@ func Find(ctx context.Context, store storage.Store, filter Filter, ref string) (
 		return Entry{}, missing
 	}
 
-	dir, id := path.Split(strings.TrimSuffix(strings.TrimSuffix(ref, manifestSuffix), rdbSuffix))
+	stem, _ := cutData(strings.TrimSuffix(ref, manifestSuffix))
+	dir, id := path.Split(stem)
 	dir = strings.TrimSuffix(dir, "/")
 	matching := func(matches func(id string) bool) (matching []Entry) {
 		for _, e := range entries {
@@ -319,19 +397,26 @@ func FindFile(ctx context.Context, name string) (storage.Store, Entry, error) {
 	}
 	store := folder.New(filepath.Dir(resolved))
 	base := filepath.Base(resolved)
-	id, isManifest := strings.CutSuffix(base, manifestSuffix)
-	isData := false
-	if !isManifest {
-		id, isData = strings.CutSuffix(base, rdbSuffix)
-	}
-	e := newEntry("", id)
-	if !isManifest && !isData { // "dump", or "dump.rdb.1"
-		e.DataName, e.ManifestName = base, ""
-	}
-	for _, object := range []string{e.DataName, e.ManifestName} {
-		if object == "" {
-			continue
+	stem, known := stemOf(base)
+	e := newEntry("", stem)
+	names := []string{base}
+	if known {
+		if _, isData := cutData(base); !isData {
+			names = append(names, e.DataName) // and not dump.rdb beside dump.rdb.zst
 		}
+		names = append(names, e.ManifestName, stem+verifiedSuffix, stem+removingSuffix)
+		// Its problems come up when complete reads it.
+		if m, _ := readManifest(ctx, store, e); m != nil {
+			for _, f := range m.Files {
+				names = append(names, f.Name)
+			}
+		}
+	} else { // "dump", or "dump.rdb.1"
+		e.ID, e.DataName, e.ManifestName = base, base, ""
+		names = []string{base}
+	}
+	slices.Sort(names)
+	for _, object := range slices.Compact(names) {
 		info, err := store.Stat(ctx, object)
 		switch {
 		case err == nil:

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redisctl/redisctl/internal/aof"
 	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
@@ -21,6 +23,8 @@ type CreateOptions struct {
 	Version string
 	// Source is where the data comes from.
 	Source Source
+	// Encoding is what is done to the data before it is stored; nothing by default.
+	Encoding codec.Encoding
 	// Begun is when the backup began, before anything was asked of the source: the
 	// data is not older. Zero means now.
 	Begun time.Time
@@ -29,7 +33,7 @@ type CreateOptions struct {
 	// Durations.Wait with what is known only now, and its error discards the
 	// snapshot: here a size and a digest that the source announced are compared.
 	Complete func(*Manifest) error
-	// Progress, if not nil, is called after each piece with the bytes stored so far.
+	// Progress, if not nil, is called after each piece with the bytes received so far.
 	Progress func(bytes int64)
 	// Now is time.Now unless set.
 	Now func() time.Time
@@ -37,7 +41,8 @@ type CreateOptions struct {
 
 // Create stores the RDB file that r yields as a new snapshot in the folder dir
 // of the store (see ReleaseDir and AddressDir) and returns its manifest. In one
-// pass the data is written, digested and checked.
+// pass the data is checked, digested, encoded and stored. With an encoding nothing
+// but its result reaches the store, temporary files included.
 //
 // The snapshot is published only if r ended with io.EOF at the very end of a
 // sound RDB file. A source that was cut must return another error
@@ -64,7 +69,7 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 	if err := m.validateText(); err != nil { // not only after the transfer
 		return nil, err
 	}
-	w, err := openData(ctx, store, dir, m)
+	w, err := openData(ctx, store, dir, m, opts.Encoding)
 	if err != nil {
 		return nil, err
 	}
@@ -86,15 +91,16 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 }
 
 // openData chooses the snapshot's id and starts its data file.
-func openData(ctx context.Context, store storage.Store, dir string, m *Manifest) (storage.Writer, error) {
+func openData(ctx context.Context, store storage.Store, dir string, m *Manifest, encoding codec.Encoding) (*FileWriter, error) {
+	suffix, _ := codec.Suffix(encoding.Codecs()) // an Encoding has no others
 	// With a million suffixes per second a second attempt is already unlikely.
 	const attempts = 5
 	var err error
 	for range attempts {
 		m.ID = NewID(m.Kind, m.CreatedAt)
-		m.Files = []File{{Name: m.ID + rdbSuffix}}
-		var w storage.Writer
-		w, err = store.Create(ctx, path.Join(dir, m.Files[0].Name), storage.CreateOptions{})
+		m.Files = []File{{Name: m.ID + rdbSuffix + suffix}}
+		var w *FileWriter
+		w, err = CreateFile(ctx, store, path.Join(dir, m.Files[0].Name), encoding)
 		if err == nil {
 			return w, nil
 		}
@@ -106,14 +112,11 @@ func openData(ctx context.Context, store storage.Store, dir string, m *Manifest)
 }
 
 // receive copies r to w and describes the file in m. The scan drives the copy:
-// each piece it asks for is stored and digested before it is checked.
-func receive(ctx context.Context, w io.Writer, r io.Reader, m *Manifest, opts CreateOptions) error {
-	digest := newDigester()
-	defer digest.close()
+// each piece it asks for is digested and stored before it is checked.
+func receive(ctx context.Context, w *FileWriter, r io.Reader, m *Manifest, opts CreateOptions) error {
 	source := &meter{r: r, now: opts.Now, progress: opts.Progress}
 	begun := opts.Now()
-	tee := io.TeeReader(source, io.MultiWriter(w, digest))
-	summary, err := rdb.Scan(ctx, tee, rdb.Visitor{}, rdb.Options{Now: m.CreatedAt})
+	summary, err := rdb.Scan(ctx, io.TeeReader(source, w), rdb.Visitor{}, rdb.Options{Now: m.CreatedAt})
 	if err != nil {
 		return judge(err)
 	}
@@ -123,9 +126,12 @@ func receive(ctx context.Context, w io.Writer, r io.Reader, m *Manifest, opts Cr
 	m.Durations.Transfer = seconds(ended.Sub(source.first))
 	m.Verification = Verification{At: m.CompletedAt, By: opts.Version, Result: VerifiedInTransit}
 	summary.Aux = printable(summary.Aux)
-	m.Files[0].Size = source.bytes
-	m.Files[0].SHA256 = digest.sum()
-	m.Files[0].RDB = &summary
+	file, err := w.Finish()
+	if err != nil {
+		return err
+	}
+	file.Name, file.RDB = m.Files[0].Name, &summary
+	m.Files[0] = file
 	return nil
 }
 
@@ -134,12 +140,12 @@ func seconds(d time.Duration) float64 {
 	return max(0, d.Round(time.Millisecond)).Seconds()
 }
 
-// judge marks errors of package rdb with the families of this package.
+// judge marks errors of packages rdb, aof and codec with the families of this package.
 func judge(err error) error {
 	switch {
-	case errors.Is(err, rdb.ErrCorrupt):
+	case errors.Is(err, rdb.ErrCorrupt), errors.Is(err, codec.ErrCorrupt), errors.Is(err, aof.ErrCorrupt):
 		return &kindError{ErrCorrupt, err}
-	case errors.Is(err, rdb.ErrUnsupported):
+	case errors.Is(err, rdb.ErrUnsupported), errors.Is(err, codec.ErrUnsupported):
 		return &kindError{ErrUnsupported, err}
 	default:
 		return err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,19 +18,33 @@ import (
 
 	strictjson "sigs.k8s.io/json"
 
+	"github.com/redisctl/redisctl/internal/aof"
 	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
+	"github.com/redisctl/redisctl/internal/storage"
 )
 
-// APIVersion is the manifest format that this package writes. A new optional
-// field raises the minor version ("redisctl/v1.1"): readers of any v1 accept it
-// and ignore fields they do not know. A change of meaning raises the major
-// version, which older readers refuse with ErrUnsupported.
+// APIVersion is the manifest format that every redisctl reads. A new optional
+// field raises the minor version: readers of any v1 accept it and ignore fields
+// they do not know. A change of meaning raises the major version, which older
+// readers refuse with ErrUnsupported.
 const (
 	APIVersion = "redisctl/v1"
+	// apiVersionSets added encodings and sets of files. A manifest without these is
+	// still written as APIVersion, for older readers.
+	apiVersionSets = "redisctl/v1.1"
 
 	apiMajor = 1
-	apiMinor = 0
+	apiMinor = 1
 )
+
+// apiVersion is the oldest format that has everything m states.
+func (m *Manifest) apiVersion() string {
+	if m.Kind != KindRDB || slices.ContainsFunc(m.Files, func(f File) bool { return f.Encoding != nil }) {
+		return apiVersionSets
+	}
+	return APIVersion
+}
 
 // MaxManifestSize is the longest manifest that is read or written, in bytes.
 const MaxManifestSize = 1 << 20
@@ -85,7 +100,8 @@ type Source struct {
 	ReplicationID     string `json:"replicationId,omitempty"`
 	ReplicationOffset int64  `json:"replicationOffset,omitempty"`
 	// Method is how the snapshot was made: "stream" (over the replication
-	// protocol) or "bgsave" (BGSAVE, then a copy of the file).
+	// protocol), "bgsave" (BGSAVE, then a copy of the file), or "aof" (copies of the
+	// files); empty for what has no data.
 	Method string `json:"method"`
 	// Transfer is how the end of the data was marked: "eof" (a random marker,
 	// diskless), "length" (announced in advance) or "file" (in-band length and
@@ -93,17 +109,90 @@ type Source struct {
 	Transfer string `json:"transfer,omitempty"`
 }
 
+// FileKind is what one file of a set is.
+type FileKind string
+
+// The kinds of files. The empty kind means FileRDB.
+const (
+	FileRDB FileKind = "rdb"
+	// FileAOF is the single append-only file of servers before 7.0; later ones have
+	// a manifest, a base (an RDB or commands) and incremental files.
+	FileAOF            FileKind = "aof"
+	FileAOFManifest    FileKind = "aof-manifest"
+	FileAOFBase        FileKind = "aof-base"
+	FileAOFIncremental FileKind = "aof-incremental"
+	// FileConfig is JSON, see package backup. FileResources is a stream of YAML
+	// documents.
+	FileConfig    FileKind = "config"
+	FileResources FileKind = "resources"
+)
+
 // File is one object of a snapshot.
 type File struct {
-	// Name is in the same folder as the manifest: it has no slash.
+	// Name is in the same folder as the manifest: it has no slash. It is the
+	// snapshot's id, a dot, and what tells the file from the others of a set.
 	Name string `json:"name"`
-	// Size in bytes.
+	// Kind is what the file is, Path where the server had it below its folder
+	// ("appendonlydir/appendonly.aof.manifest"). Both are empty for KindRDB.
+	Kind FileKind `json:"kind,omitempty"`
+	Path string   `json:"path,omitempty"`
+	// Size in bytes of what is stored.
 	Size int64 `json:"sizeBytes"`
-	// SHA256 of the contents in 64 lower-case hexadecimal digits.
+	// SHA256 of what is stored in 64 lower-case hexadecimal digits. It can be
+	// checked without a key.
 	SHA256 string `json:"sha256"`
+	// Encoding is nil when the contents are stored as they are.
+	Encoding *Encoding `json:"encoding,omitempty"`
 	// RDB is what the file holds, if it is an RDB file: version, CRC64 and its
 	// status, keys per database. Expired keys are counted as of CreatedAt.
 	RDB *rdb.Summary `json:"rdb,omitempty"`
+	// AOF is what the file holds, if it has commands.
+	AOF *aof.Summary `json:"aof,omitempty"`
+	// CutBytes is how much the server had behind the last complete command, which was
+	// left out, in bytes.
+	CutBytes int64 `json:"cutBytes,omitempty"`
+}
+
+// Encoding is how a file's contents became what is stored (since v1.1).
+type Encoding struct {
+	// Codecs are codec.Zstd and codec.Age, in the order in which they were applied.
+	Codecs []string `json:"codecs"`
+	// Level of the compression.
+	Level codec.Level `json:"level,omitempty"`
+	// Recipients are the public keys that the file is encrypted to, or "passphrase".
+	// They are there for the day on which somebody has to find the key that opens
+	// this file among many; they are no secret, though they do tell whoever reads
+	// the manifest which backups have a reader in common.
+	Recipients []string `json:"recipients,omitempty"`
+	// ContentSize in bytes and ContentSHA256 are of the contents.
+	ContentSize   int64  `json:"contentBytes"`
+	ContentSHA256 string `json:"contentSha256"`
+}
+
+// ContentSize returns the size of the contents in bytes, which is that of what is
+// stored unless the file is encoded.
+func (f *File) ContentSize() int64 {
+	if f.Encoding != nil {
+		return f.Encoding.ContentSize
+	}
+	return f.Size
+}
+
+// ContentSHA256 returns the SHA-256 of the contents.
+func (f *File) ContentSHA256() string {
+	if f.Encoding != nil {
+		return f.Encoding.ContentSHA256
+	}
+	return f.SHA256
+}
+
+// suffix is what the codecs add to the file's name.
+func (f *File) suffix() string {
+	if f.Encoding == nil {
+		return ""
+	}
+	suffix, _ := codec.Suffix(f.Encoding.Codecs) // validated
+	return suffix
 }
 
 // Durations are in seconds.
@@ -149,7 +238,7 @@ const noDigest = digestPrefix + "00000000000000000000000000000000000000000000000
 // Encode sets m.APIVersion and m.Digest and returns the manifest as indented
 // JSON with a newline at its end. It refuses what Decode would not accept.
 func (m *Manifest) Encode() ([]byte, error) {
-	m.APIVersion = APIVersion
+	m.APIVersion = m.apiVersion()
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encoding the manifest: %w", err)
 	}
@@ -240,7 +329,7 @@ func parseAPIVersion(version string) (minor int, err error) {
 		return 0, corrupt("apiVersion %q", version)
 	}
 	if major, err := strconv.Atoi(parts[1]); err != nil || major > apiMajor {
-		return 0, unsupported("apiVersion %q: this redisctl reads %s", version, APIVersion)
+		return 0, unsupported("apiVersion %q: this redisctl reads %s", version, apiVersionSets)
 	}
 	if parts[2] != "" {
 		minor, err = strconv.Atoi(parts[2])
@@ -293,9 +382,12 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("two files are named %q", f.Name)
 		}
 		names[name] = true
+		if m.Kind != KindRDB && !strings.HasPrefix(f.Name, m.ID+".") {
+			return fmt.Errorf("%q is not named after the snapshot", f.Name)
+		}
 	}
-	if m.Kind == KindRDB && (len(m.Files) != 1 || m.Files[0].RDB == nil || m.Files[0].Name != m.ID+rdbSuffix) {
-		return fmt.Errorf("a snapshot of kind %s has one file, %s, and says what it holds", KindRDB, m.ID+rdbSuffix)
+	if m.Kind == KindRDB && (len(m.Files) != 1 || m.Files[0].RDB == nil || m.Files[0].Name != m.ID+rdbSuffix+m.Files[0].suffix()) {
+		return fmt.Errorf("a snapshot of kind %s has one file, %s, and says what it holds", KindRDB, m.ID+rdbSuffix+m.Files[0].suffix())
 	}
 	return nil
 }
@@ -322,10 +414,17 @@ func (f *File) validate() error {
 		return fmt.Errorf("%s has a size of %d", f.Name, f.Size)
 	case !hex256.MatchString(f.SHA256):
 		return fmt.Errorf("%s has a SHA-256 of %.80q", f.Name, f.SHA256)
+	case f.Path != "" && storage.CheckName(f.Path) != nil:
+		return fmt.Errorf("%s is from %.64q", f.Name, f.Path)
+	}
+	if err := f.Encoding.validate(); err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	switch {
 	case f.RDB == nil:
 		return nil
-	case f.RDB.Size != f.Size:
-		return fmt.Errorf("%s has %d bytes and an RDB of %d", f.Name, f.Size, f.RDB.Size)
+	case f.RDB.Size != f.ContentSize():
+		return fmt.Errorf("%s has %d bytes and an RDB of %d", f.Name, f.ContentSize(), f.RDB.Size)
 	}
 	var total rdb.Summary
 	for _, db := range f.RDB.DBs {
@@ -339,6 +438,36 @@ func (f *File) validate() error {
 	}
 	if total.Keys != f.RDB.Keys || total.Expires != f.RDB.Expires || total.Expired != f.RDB.Expired || total.EmptyKeys != f.RDB.EmptyKeys {
 		return fmt.Errorf("the totals of %s are not the sums of its databases", f.Name)
+	}
+	return nil
+}
+
+// Bounds of what an Encoding states. A post-quantum recipient has 2,000 characters.
+const (
+	maxRecipients   = 64
+	maxRecipientLen = 4096
+)
+
+func (e *Encoding) validate() error {
+	if e == nil {
+		return nil
+	}
+	suffix, ok := codec.Suffix(e.Codecs)
+	encrypted := slices.Contains(e.Codecs, codec.Age)
+	switch {
+	case !ok || suffix == "":
+		return fmt.Errorf("codecs %.80q", e.Codecs)
+	case e.ContentSize < 0:
+		return fmt.Errorf("contents of %d bytes", e.ContentSize)
+	case !hex256.MatchString(e.ContentSHA256):
+		return fmt.Errorf("contents with a SHA-256 of %.80q", e.ContentSHA256)
+	case len(e.Recipients) > maxRecipients || encrypted != (len(e.Recipients) > 0):
+		return fmt.Errorf("%d recipients", len(e.Recipients))
+	}
+	for _, text := range append([]string{string(e.Level)}, e.Recipients...) {
+		if len(text) > maxRecipientLen || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return fmt.Errorf("text that cannot be printed: %.64q", text)
+		}
 	}
 	return nil
 }

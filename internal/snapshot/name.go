@@ -8,19 +8,44 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 )
 
 // Kind is what a snapshot holds. It begins every id.
 type Kind string
 
-// KindRDB is one RDB file.
-const KindRDB Kind = "rdb"
+// The kinds. All but KindRDB are sets of several files.
+const (
+	// KindRDB is one RDB file.
+	KindRDB Kind = "rdb"
+	// KindAOF is an append-only file: all parts of it, or the single one of servers
+	// before 7.0.
+	KindAOF Kind = "aof"
+	// KindConfig is the configuration, as asked for and as it is.
+	KindConfig Kind = "config"
+	// KindResources is the release's objects in Kubernetes.
+	KindResources Kind = "resources"
+	// KindFull is all of these together.
+	KindFull Kind = "full"
+)
 
 // What is appended to an id to name the snapshot's objects.
 const (
 	rdbSuffix      = ".rdb"
 	manifestSuffix = ".manifest.json"
 )
+
+// cutData returns the name of a data file without the suffixes of an RDB file and
+// of the codecs that it went through, and false for any other name.
+func cutData(name string) (stem string, ok bool) {
+	for _, suffix := range codec.Suffixes() {
+		if stem, ok := strings.CutSuffix(name, rdbSuffix+suffix); ok {
+			return stem, true
+		}
+	}
+	return name, false
+}
 
 const (
 	idTime      = "20060102T150405Z"

@@ -309,12 +309,12 @@ func TestVerifyWhatIsTooNew(t *testing.T) {
 	require.ErrorContains(t, err, "redisctl/v2")
 
 	// A kind that only a later minor version has.
-	manifest := strings.NewReplacer("rdb-2026", "aof-2026", `"kind": "rdb"`, `"kind": "aof"`).Replace(string(golden(t)))
-	const id = "aof-20261123T090501Z-k7mq"
+	manifest := strings.NewReplacer("rdb-2026", "later-2026", `"kind": "rdb"`, `"kind": "later"`).Replace(string(golden(t)))
+	const id = "later-20261123T090501Z-k7mq"
 	storagetest.Put(t, store, dir+"/"+id+".manifest.json", seal([]byte(manifest)), storage.CreateOptions{})
 	_, err = verify(t, store, find(t, store, id))
 	require.ErrorIs(t, err, snapshot.ErrUnsupported)
-	require.ErrorContains(t, err, "aof")
+	require.ErrorContains(t, err, "later")
 }
 
 // Trouble with the storage says nothing about the data.

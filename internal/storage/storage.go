@@ -1,6 +1,7 @@
 // Package storage says where snapshots live. A Store holds immutable objects
-// under slash-separated names; the packages below implement it (folder now,
-// object storage later) and storagetest is the suite that each of them passes.
+// under slash-separated names; the packages below implement it (folder, s3;
+// tee writes to several at once) and storagetest is the suite that each of them
+// passes.
 //
 // The interface promises only what a folder and an S3 bucket can both keep:
 //
@@ -101,6 +102,9 @@ var (
 	// ErrNoSpace matches a Write, Commit or Create that failed because the
 	// storage is full: the disk, the user's quota or the file size limit.
 	ErrNoSpace = errors.New("no space left in the backup storage")
+	// ErrDenied matches the failure of every operation that the storage does not
+	// allow these credentials, or any, to do. It matches fs.ErrPermission as well.
+	ErrDenied = fmt.Errorf("the backup storage refuses access (%w)", fs.ErrPermission)
 	// ErrInvalidName matches the refusal of an object name or a prefix.
 	ErrInvalidName = errors.New("invalid object name")
 )

@@ -1,6 +1,10 @@
 package rdbdiff
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"slices"
@@ -15,13 +19,15 @@ const (
 )
 
 // A spill holds records, divided by one byte of their hash. What exceeds its
-// buffers is in a temporary file.
+// buffers is in a temporary file, encrypted with a key that only this process has:
+// records have names of keys, and the input may be encrypted itself.
 type spill struct {
 	dir   string
 	level int // which byte of the hash divides
 	free  *pool
 	file  *os.File
-	end   int64 // of the file
+	key   cipher.Block // nil without a file
+	end   int64        // of the file
 	parts [fanOut]part
 }
 
@@ -84,7 +90,11 @@ func (s *spill) flush(p *part) error {
 		// Where an open file can be removed, a killed process leaves nothing.
 		_ = os.Remove(file.Name())
 		s.file = file
+		if s.key, err = newKey(); err != nil {
+			return err
+		}
 	}
+	s.crypt(p.buf, s.end) // the buffer is free afterwards
 	if _, err := s.file.WriteAt(p.buf, s.end); err != nil {
 		return fmt.Errorf("no room for what does not fit in memory: %w", err)
 	}
@@ -112,7 +122,23 @@ func (s *spill) readPiece(p piece, b []byte) ([]byte, error) {
 	if _, err := s.file.ReadAt(b[start:], p.offset); err != nil {
 		return b, fmt.Errorf("reading back a temporary file: %w", err)
 	}
+	s.crypt(b[start:], p.offset)
 	return b, nil
+}
+
+func newKey() (cipher.Block, error) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails, by its documentation
+	return aes.NewCipher(key)
+}
+
+// crypt encrypts or decrypts a piece in place. Its offset, which no other piece of
+// this file has, is the first half of the counter; the second half counts the
+// blocks of the piece.
+func (s *spill) crypt(piece []byte, offset int64) {
+	var counter [aes.BlockSize]byte
+	binary.BigEndian.PutUint64(counter[:], uint64(offset))
+	cipher.NewCTR(s.key, counter[:]).XORKeyStream(piece, piece)
 }
 
 // split divides a part by the next byte of the hash.

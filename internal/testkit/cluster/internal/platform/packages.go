@@ -25,11 +25,13 @@ type Package struct {
 	Provides []string
 }
 
-// BootstrapPackages are needed to make the server root file systems.
+// BootstrapPackages are needed to make the server root file systems, and by the tests
+// that run against real programs.
 func BootstrapPackages() []Package {
 	return []Package{
 		{Name: "debootstrap", Provides: []string{"debootstrap"}},
 		{Name: "debian-archive-keyring", Provides: []string{"/usr/share/keyrings/debian-archive-keyring.gpg"}},
+		{Name: "zstd", Provides: []string{"zstd"}},
 	}
 }
 
