@@ -3,38 +3,32 @@ package cli
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/snapshot"
-	"github.com/redisctl/redisctl/internal/storage"
-	"github.com/redisctl/redisctl/internal/storage/folder"
 )
 
 func (a *app) newBackupCommand() *cobra.Command {
-	return newGroup("backup", "Take, list, verify and compare backups",
-		`Takes snapshots that are verified while they stream, and lists, shows, verifies and
-compares what is stored. A backup exists when its manifest does, which is written last.`,
+	return newGroup("backup", "Take, list, verify, compare and prune backups",
+		`Takes snapshots that are verified while they stream, and lists, shows, verifies,
+compares, analyzes, copies and prunes what is stored. A backup exists when its manifest
+does, which is written last.`,
 		a.newBackupRDBCommand(),
+		a.newBackupAOFCommand(),
+		a.newBackupConfigCommand(),
+		a.newBackupResourcesCommand(),
+		a.newBackupFullCommand(),
 		a.newBackupListCommand(),
 		a.newBackupShowCommand(),
 		a.newBackupVerifyCommand(),
 		a.newBackupDiffCommand(),
+		a.newBackupCopyCommand(),
+		a.newBackupPruneCommand(),
+		a.newBackupAnalyzeCommand(),
 	)
 }
-
-// storeOptions say where backups live.
-type storeOptions struct {
-	dir string
-}
-
-func (o *storeOptions) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.dir, "backup-dir", filepath.FromSlash("./"+snapshot.DefaultRoot), "folder that holds the backups")
-}
-
-func (o storeOptions) open() storage.Store { return folder.New(o.dir) }
 
 // filter selects the backups that -n, -r and --address name.
 func (a *app) filter(ctx context.Context) (snapshot.Filter, error) {
@@ -67,7 +61,11 @@ func (a *app) completeBackups(o *storeOptions) completer {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		entries, err := snapshot.List(ctx, o.open(), f)
+		store, err := a.openSource(*o)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		entries, err := snapshot.List(ctx, store, f)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveDefault
 		}

@@ -3,7 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -13,11 +13,13 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
 type backupDiffOptions struct {
 	store     storeOptions
+	keys      keyOptions
 	examples  int
 	prefixes  int
 	delimiter string
@@ -55,7 +57,8 @@ something differs. Exit code 4 when a file turns out to be damaged.`,
 			return nil
 		},
 	}
-	o.store.addFlags(cmd)
+	o.store.addSource(cmd)
+	o.keys.addFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&o.examples, "examples", 5, "how many keys to list for each kind of difference")
 	f.IntVar(&o.prefixes, "prefixes", 10, "how many prefixes of keys to list, those with the most differences")
@@ -103,22 +106,39 @@ type compared struct {
 	ref    string
 	entry  snapshot.Entry
 	store  storage.Store
-	reader io.ReadCloser
-	size   int64
+	reader *snapshot.Contents
+	size   int64 // of what is stored
+	// progress is told how much of it has been read.
+	progress func(bytes int64)
 }
 
 func (c *compared) location() string { return c.store.Location(c.entry.DataName) }
 
-func (a *app) openCompared(ctx context.Context, o storeOptions, ref string) (*compared, error) {
+func (a *app) openCompared(ctx context.Context, o storeOptions, keys *codec.Keys, ref string) (*compared, error) {
 	store, entry, err := a.findBackup(ctx, o, ref)
 	if err != nil {
 		return nil, err
 	}
-	reader, info, err := store.Open(ctx, entry.DataName)
-	if err != nil {
-		return nil, &operation.Error{Kind: kind(err), Object: entry.ID, Phase: "opening", Err: err}
+	if entry.Manifest != nil && entry.Manifest.RDB() == nil {
+		return nil, &operation.Error{
+			Kind: operation.Usage, Object: entry.ID, Phase: "opening",
+			Err:  fmt.Errorf("a backup of kind %s has no RDB file to read", entry.Kind),
+			Next: "redisctl backup list names those of kind rdb and full",
+		}
 	}
-	return &compared{ref: ref, entry: entry, store: store, reader: reader, size: info.Size}, nil
+	c := &compared{ref: ref, entry: entry, store: store, progress: func(int64) {}}
+	c.reader, err = snapshot.Open(ctx, store, entry.DataName, snapshot.OpenOptions{
+		Keys: keys, Progress: func(bytes, _ int64) { c.progress(bytes) },
+	})
+	if err != nil {
+		failed := &operation.Error{Kind: kind(err), Object: entry.ID, Phase: "opening", Err: err}
+		if errors.Is(err, codec.ErrKey) {
+			failed.Next = "give what opens it with --identity or --passphrase-file"
+		}
+		return nil, failed
+	}
+	c.size = c.reader.Info.Size
+	return c, nil
 }
 
 func (a *app) runBackupDiff(ctx context.Context, o backupDiffOptions, args []string) error {
@@ -127,12 +147,16 @@ func (a *app) runBackupDiff(ctx context.Context, o backupDiffOptions, args []str
 		return err
 	}
 	opts.Now = a.system.Now()
-	first, err := a.openCompared(ctx, o.store, args[0])
+	keys, err := a.keys(o.keys)
+	if err != nil {
+		return err
+	}
+	first, err := a.openCompared(ctx, o.store, keys, args[0])
 	if err != nil {
 		return err
 	}
 	defer first.reader.Close()
-	second, err := a.openCompared(ctx, o.store, args[1])
+	second, err := a.openCompared(ctx, o.store, keys, args[1])
 	if err != nil {
 		return err
 	}
@@ -155,7 +179,9 @@ func (a *app) compare(ctx context.Context, first, second *compared, opts rdbdiff
 	reporter, done := a.narrator()
 	defer done()
 	read := &readProgress{reporter: reporter, total: first.size + second.size}
-	d, err := rdbdiff.Compare(ctx, read.wrap(first.reader), read.wrap(second.reader), opts)
+	read.follow(first)
+	read.follow(second)
+	d, err := rdbdiff.Compare(ctx, first.reader, second.reader, opts)
 	done()
 	var side *rdbdiff.SideError
 	switch {
@@ -183,21 +209,16 @@ type readProgress struct {
 	busy     atomic.Bool
 }
 
-func (p *readProgress) wrap(r io.Reader) io.Reader { return &progressReader{r, p} }
-
-type progressReader struct {
-	io.Reader
-	progress *readProgress
-}
-
-func (r *progressReader) Read(b []byte) (int, error) {
-	n, err := r.Reader.Read(b)
-	p := r.progress
-	done := p.done.Add(int64(n))
-	// Whoever comes while another one reports leaves it at that.
-	if p.busy.CompareAndSwap(false, true) {
-		p.reporter.Progress(operation.Progress{Done: done, Total: p.total, Unit: "bytes"})
-		p.busy.Store(false)
+// follow adds what is read of c from now on.
+func (p *readProgress) follow(c *compared) {
+	var before int64
+	c.progress = func(bytes int64) {
+		done := p.done.Add(bytes - before)
+		before = bytes
+		// Whoever comes while another one reports leaves it at that.
+		if p.busy.CompareAndSwap(false, true) {
+			p.reporter.Progress(operation.Progress{Done: done, Total: p.total, Unit: "bytes"})
+			p.busy.Store(false)
+		}
 	}
-	return n, err
 }

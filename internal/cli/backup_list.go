@@ -2,17 +2,106 @@ package cli
 
 import (
 	"context"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/storage"
 )
 
 type backupListOptions struct {
-	store storeOptions
-	since time.Duration
+	store  storeOptions
+	filter backupFilter
+	limit  int
+}
+
+// backupFilter narrows down which backups a command is about, beyond -n, -r and
+// --address.
+type backupFilter struct {
+	since, until     string
+	instance, method string
+	states           []string
+}
+
+func (f *backupFilter) addFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.since, "since", "", "only backups that are not older: an age (24h, 7d), a day (2026-11-23) or a time")
+	flags.StringVar(&f.until, "until", "", "only backups that are not newer: an age, a day (its beginning) or a time")
+	flags.StringVar(&f.instance, "instance", "", "only backups of this pod or address")
+	flags.StringVar(&f.method, "method", "", "only backups made in this way: "+strings.Join(backup.Methods(), " or "))
+	flags.StringSliceVar(&f.states, "state", nil, "only backups in these states: "+strings.Join(stateNames(), ", "))
+	mustComplete(cmd, "method", cobra.FixedCompletions(backup.Methods(), cobra.ShellCompDirectiveNoFileComp))
+	mustComplete(cmd, "state", cobra.FixedCompletions(stateNames(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func stateNames() []string {
+	var names []string
+	for _, state := range snapshot.States() {
+		names = append(names, string(state))
+	}
+	return names
+}
+
+// narrow adds what the flags say to a filter.
+func (a *app) narrow(filter snapshot.Filter, f backupFilter) (snapshot.Filter, error) {
+	var err error
+	if filter.Since, err = a.moment("since", f.since); err != nil {
+		return filter, err
+	}
+	if filter.Until, err = a.moment("until", f.until); err != nil {
+		return filter, err
+	}
+	filter.Instance, filter.Method = f.instance, f.method
+	for _, name := range f.states {
+		state := snapshot.State(name)
+		if !slices.Contains(snapshot.States(), state) {
+			return filter, operation.Errorf(operation.Usage, "--state %q: choose from %s", name, strings.Join(stateNames(), ", "))
+		}
+		filter.States = append(filter.States, state)
+	}
+	return filter, nil
+}
+
+// listBackups returns the backups that the flags select, the newest first.
+func (a *app) listBackups(ctx context.Context, store storage.Store, f backupFilter) ([]snapshot.Entry, error) {
+	filter, err := a.filter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if filter, err = a.narrow(filter, f); err != nil {
+		return nil, err
+	}
+	entries, err := snapshot.List(ctx, store, filter)
+	if err != nil {
+		return nil, operation.Errorf(operation.KindOf(err), "listing %s: %w", store.Location(""), err)
+	}
+	return entries, nil
+}
+
+// listed is a backup and where it is.
+type listed struct {
+	snapshot.Entry
+	store storage.Store
+}
+
+// listAll is listBackups for several stores.
+func (a *app) listAll(ctx context.Context, stores []storage.Store, f backupFilter) ([]listed, error) {
+	var all []listed
+	for _, store := range stores {
+		entries, err := a.listBackups(ctx, store, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			all = append(all, listed{e, store})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b listed) int { return b.Created.Compare(a.Created) })
+	return all, nil
 }
 
 func (a *app) newBackupListCommand() *cobra.Command {
@@ -20,30 +109,42 @@ func (a *app) newBackupListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups, the newest first",
-		Long: `Lists what is stored. Files that are no complete backup are listed with their
-problem: an interrupted backup has no manifest. Contents are not read; see backup
-verify. Without -n and -r the backups of all releases are listed.`,
+		Long: `Lists what is stored. Contents are not read; see backup verify, which records when a
+backup was last found to be sound. Without -n and -r the backups of all releases are
+listed.
+
+The states: intact (as far as that shows without reading), incomplete (no manifest: the
+backup did not finish), damaged, unsupported (made by a newer redisctl), unreadable (the
+manifest could not be read), foreign (a file that redisctl did not make), removing (a
+prune was interrupted).`,
 		Example: `  redisctl backup list
-  redisctl backup list -n redis-prod --since 24h -o name`,
+  redisctl backup list -n redis-prod --since 24h -o name
+  redisctl backup list --state damaged,incomplete
+  redisctl backup list --from /backups --from s3://dr-backups/redis
+  redisctl backup list --until 30d --instance cache-redis-1 --limit 10`,
 		Args: noArgs,
 		RunE: runWith(a, &o, func(ctx context.Context, o backupListOptions, _ []string) error {
-			filter, err := a.filter(ctx)
+			if o.limit < 0 {
+				return operation.Errorf(operation.Usage, "--limit %d: it must not be negative", o.limit)
+			}
+			stores, err := a.openStores(o.store)
 			if err != nil {
 				return err
 			}
-			if o.since > 0 {
-				filter.Since = a.system.Now().Add(-o.since)
-			}
-			store := o.store.open()
-			entries, err := snapshot.List(ctx, store, filter)
+			entries, err := a.listAll(ctx, stores, o.filter)
 			if err != nil {
-				return operation.Errorf(operation.KindOf(err), "listing %s: %w", store.Location(""), err)
+				return err
 			}
-			return a.print(listDocument(store, entries, a.system.Now()))
+			total := len(entries)
+			if o.limit > 0 && total > o.limit {
+				entries = entries[:o.limit]
+			}
+			return a.print(listDocument(stores, entries, total, a.system.Now()))
 		}),
 	}
-	o.store.addFlags(cmd)
-	cmd.Flags().DurationVar(&o.since, "since", 0, "only backups that are not older (for example 24h)")
+	o.store.addSource(cmd)
+	o.filter.addFlags(cmd)
+	cmd.Flags().IntVar(&o.limit, "limit", 0, "at most so many (default all)")
 	return cmd
 }
 
@@ -58,7 +159,7 @@ database. ID is an id from backup list, or the beginning of exactly one.`,
   redisctl backup show rdb-20261123T090501Z-k7mq -o json`,
 		Args: oneArg,
 	}
-	o.addFlags(cmd)
+	o.addSource(cmd)
 	cmd.ValidArgsFunction = a.completeBackups(&o)
 	cmd.RunE = runWith(a, &o, func(ctx context.Context, o storeOptions, args []string) error {
 		store, entry, err := a.findBackup(ctx, o, args[0])

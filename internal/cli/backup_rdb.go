@@ -8,11 +8,15 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 )
 
 type backupRDBOptions struct {
 	backup   backup.Options
 	store    storeOptions
+	encoding encodingOptions
+	fleet    fleetOptions
 	method   string
 	transfer string
 	dryRun   bool
@@ -38,16 +42,29 @@ With repl-diskless-sync yes (the default since Redis 7.0) the server waits
 repl-diskless-sync-delay seconds (5 by default) before it streams. --transfer disk
 avoids the wait and uses the server's disk instead.
 
+--compress zstd compresses what is stored, --encrypt-to, --recipients-file or a passphrase
+encrypt it (age), in the same pass: nothing is stored in plain, not even temporarily. What
+the manifest says stays readable without the key: where the data is from, sizes, digests,
+numbers of keys, and the public keys of the recipients.
+
 A source that sends nothing for --stall-timeout ends the backup with exit code 7; a
-server that is busy forking sends newlines, which count.`,
+server that is busy forking sends newlines, which count.
+
+With --all-namespaces or --all-releases one backup of each release is taken, several at a
+time. What succeeded is kept whatever becomes of the others: exit code 3 when some
+failed.`,
 		Example: `  redisctl backup rdb -n redis-prod
   redisctl backup rdb -n redis-prod --pod cache-redis-0 --backup-dir /backups
   redisctl backup rdb --address 127.0.0.1:6379 -o jsonpath='{.file}'
-  redisctl backup rdb -n redis-prod --dry-run`,
+  redisctl backup rdb -n redis-prod --compress zstd --recipients-file ops.txt
+  redisctl backup rdb -n redis-prod --dry-run
+  redisctl backup rdb --all-namespaces --parallel 2`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
-	o.store.addFlags(cmd)
+	o.store.addTargets(cmd)
+	o.encoding.addFlags(cmd)
+	o.fleet.addFlags(cmd)
 	f.StringVar(&o.method, "method", string(backup.MethodStream), "how to take the snapshot: stream or bgsave")
 	f.StringVar(&o.transfer, "transfer", "auto", "how --method stream asks for the data: auto (diskless where the server offers it) or disk")
 	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
@@ -87,6 +104,13 @@ func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) 
 	if err := o.complete(a.globals); err != nil {
 		return err
 	}
+	encoding, err := a.encoding(o.encoding, o.dryRun)
+	if err != nil {
+		return err
+	}
+	if o.fleet.selected() {
+		return a.runBackupFleet(ctx, o, encoding)
+	}
 	b, d, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -94,12 +118,8 @@ func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) 
 	defer b.Close()
 	reporter, done := a.narrator()
 	defer done()
-	store := o.store.open()
-	op := backup.RDB{
-		Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
-		Store: store, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
-	}
-	plan, err := op.Plan(ctx, d, o.backup)
+	r := a.newRDBRun(b, d, encoding, reporter)
+	plan, err := r.plan(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -109,15 +129,52 @@ func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) 
 		}
 		return plan.Refusal()
 	}
-	next := "redisctl health" + a.targetFlags(d)
-	if err := plan.Refusal(); err != nil {
-		return withNext(err, next)
-	}
-	tellFindings(reporter, plan.Findings)
-	manifest, err := op.Apply(ctx, plan)
+	stored, manifest, err := r.apply(ctx, plan)
 	if err != nil {
-		return withNext(err, next)
+		return err
 	}
 	done()
-	return a.print(backupDocument(store, plan, manifest))
+	if err := a.print(backupDocument(stored, manifest)); err != nil {
+		return err
+	}
+	return partial(stored)
+}
+
+// rdbRun is the backup of one release.
+type rdbRun struct {
+	app      *app
+	op       backup.RDB
+	d        *operation.Deployment
+	reporter operation.Reporter
+}
+
+func (a *app) newRDBRun(b *backend, d *operation.Deployment, encoding codec.Encoding, reporter operation.Reporter) *rdbRun {
+	return &rdbRun{app: a, d: d, reporter: reporter, op: backup.RDB{
+		Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
+		Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version, Encoding: encoding,
+	}}
+}
+
+// plan opens the targets, which belong to one backup only, and makes the plan.
+func (r *rdbRun) plan(ctx context.Context, o backupRDBOptions) (*backup.Plan, error) {
+	store, err := r.app.openTargets(o.store)
+	if err != nil {
+		return nil, err
+	}
+	r.op.Store = store
+	return r.op.Plan(ctx, r.d, o.backup)
+}
+
+// apply makes the backup and tells where it was stored.
+func (r *rdbRun) apply(ctx context.Context, plan *backup.Plan) ([]storedAt, *snapshot.Manifest, error) {
+	next := "redisctl health" + r.app.targetFlags(r.d)
+	if err := plan.Refusal(); err != nil {
+		return nil, nil, withNext(err, next)
+	}
+	tellFindings(r.reporter, plan.Findings)
+	manifest, err := r.op.Apply(ctx, plan)
+	if err != nil {
+		return nil, nil, withNext(err, next)
+	}
+	return storedAtAll(r.op.Store, plan.DataName(manifest)), manifest, nil
 }

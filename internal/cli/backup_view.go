@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,10 +10,10 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
-	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
@@ -44,32 +45,59 @@ func planDocument(p operation.Plan, value any) render.Document {
 
 // backupResult is the JSON form of `backup rdb`.
 type backupResult struct {
-	// File is where the data was stored.
+	// File is where the data was stored: in the first place that has it.
 	File string `json:"file"`
+	// Stored has one entry for each --to.
+	Stored []storedAt `json:"stored"`
 	*snapshot.Manifest
 }
 
-func backupDocument(store storage.Store, p *backup.Plan, m *snapshot.Manifest) render.Document {
-	location := store.Location(p.DataName(m))
+func backupDocument(stored []storedAt, m *snapshot.Manifest) render.Document {
 	f := m.RDB()
 	source := fmt.Sprintf("%s (%s, %s %s)", m.Source.Instance, m.Source.Role, m.Source.Product, m.Source.Version)
 	fields := render.Fields{
 		{Label: "backup", Value: render.Cell{Text: m.ID, Style: render.Strong}},
-		{Label: "file", Value: render.T(location)},
 		{Label: "source", Value: render.T(source)},
 		{Label: "position", Value: render.T(position(m.Source))},
-		{Label: "size", Value: render.T(operation.Bytes(f.Size).String())},
+		{Label: "size", Value: render.T(sizeText(f))},
 		{Label: "keys", Value: render.T(keysText(f.RDB))},
 		{Label: "sha256", Value: render.T(f.SHA256)},
 		{Label: "crc64", Value: checksumCell(f.RDB)},
 		{Label: "took", Value: render.T(durationsText(m.Durations))},
 		{Label: "verified", Value: render.Cell{Text: "structure and checksum, while streaming", Style: render.Good}},
 	}
+	fields = slices.Insert(fields, 1, storedFields(stored)...)
 	return render.Document{
-		Value:  backupResult{File: location, Manifest: m},
+		Value:  backupResult{File: firstFile(stored), Stored: stored, Manifest: m},
 		Names:  []string{m.ID},
 		Blocks: []render.Block{fields},
 	}
+}
+
+// sizeText says how large the contents are, and what is stored of them.
+func sizeText(f *snapshot.File) string {
+	size := operation.Bytes(f.ContentSize()).String()
+	if f.Encoding == nil {
+		return size
+	}
+	return fmt.Sprintf("%s, stored as %s (%s)", size, operation.Bytes(f.Size), strings.Join(f.Encoding.Codecs, ", then "))
+}
+
+// encodingFields say what is needed to read an encoded file. The digest shown before
+// is that of what is stored.
+func encodingFields(f *snapshot.File) render.Fields {
+	if f.Encoding == nil {
+		return nil
+	}
+	fields := render.Fields{{Label: "contents", Value: render.T("sha256 " + f.Encoding.ContentSHA256)}}
+	for _, recipient := range f.Encoding.Recipients {
+		const most = 80 // a post-quantum one has 2,000 characters
+		if len(recipient) > most {
+			recipient = recipient[:most] + "…"
+		}
+		fields = append(fields, render.Field{Label: "opened by", Value: render.T(recipient)})
+	}
+	return fields
 }
 
 func position(s snapshot.Source) string {
@@ -119,32 +147,52 @@ type listItem struct {
 	Keys      *int64    `json:"keys,omitempty"`
 	Source    string    `json:"source,omitempty"`
 	Version   string    `json:"version,omitempty"`
-	// Problem is empty for a complete backup.
+	State     string    `json:"state"`
+	// Problem says why it is not intact.
 	Problem string `json:"problem,omitempty"`
+	// VerifiedAt is when all of it was last read and found to be sound.
+	VerifiedAt *time.Time `json:"verifiedAt,omitempty"`
+	// Location is the store that holds it, when several were listed.
+	Location string `json:"location,omitempty"`
 }
 
 type listResult struct {
-	Location string     `json:"location"`
-	Items    []listItem `json:"items"`
+	// Location is the store, or all of them, joined by commas.
+	Location string `json:"location"`
+	// Total counts all that were found, more than Items with --limit.
+	Total int        `json:"total"`
+	Items []listItem `json:"items"`
 }
 
-func listDocument(store storage.Store, entries []snapshot.Entry, now time.Time) render.Document {
-	result := listResult{Location: store.Location(""), Items: make([]listItem, len(entries))}
+func listDocument(stores []storage.Store, entries []listed, total int, now time.Time) render.Document {
+	result := listResult{Location: locations(stores), Total: total, Items: make([]listItem, len(entries))}
 	t := render.Table{
 		Columns: []render.Column{
 			{Title: "ID"}, {Title: "DEPLOYMENT"}, {Title: "AGE", Right: true}, {Title: "SIZE", Right: true},
-			{Title: "KEYS", Right: true}, {Title: "STATE"}, {Title: "SOURCE", Wide: true}, {Title: "VERSION", Wide: true},
-			{Title: "CREATED", Wide: true},
+			{Title: "KEYS", Right: true}, {Title: "VERIFIED", Right: true}, {Title: "STATE"}, {Title: "SOURCE", Wide: true},
+			{Title: "VERSION", Wide: true}, {Title: "METHOD", Wide: true}, {Title: "CREATED", Wide: true},
 		},
-		Empty: "No backups in " + store.Location("") + ".",
+		Empty: "No backups in " + result.Location + ".",
+	}
+	several := len(stores) > 1
+	if several {
+		t.Columns = append(t.Columns, render.Column{Title: "LOCATION"})
 	}
 	doc := render.Document{}
 	for i, e := range entries {
-		item := newListItem(e)
+		item := newListItem(e.Entry)
+		if several {
+			item.Location = e.store.Location("")
+		}
 		result.Items[i] = item
-		state := render.Cell{Text: "complete", Style: render.Good}
-		if item.Problem != "" {
-			state = render.Cell{Text: item.Problem, Style: render.Bad}
+		verified, method := "never", ""
+		if item.VerifiedAt != nil {
+			verified = age(now.Sub(*item.VerifiedAt)) + " ago"
+		}
+		if e.Manifest != nil {
+			method = e.Manifest.Source.Method
+		} else {
+			verified = ""
 		}
 		keys := ""
 		if item.Keys != nil {
@@ -152,20 +200,37 @@ func listDocument(store storage.Store, entries []snapshot.Entry, now time.Time) 
 		}
 		t.Rows = append(t.Rows, []render.Cell{
 			{Text: e.ID, Style: render.Strong}, render.T(e.Dir), render.T(age(now.Sub(e.Created))),
-			render.T(operation.Bytes(e.Size).String()), render.T(keys), state,
-			render.T(item.Source), render.T(item.Version), render.T(e.Created.Format(time.RFC3339)),
+			render.T(operation.Bytes(e.Size).String()), render.T(keys), render.T(verified), stateCell(item),
+			render.T(item.Source), render.T(item.Version), render.T(method), render.T(e.Created.Format(time.RFC3339)),
 		})
+		if several {
+			t.Rows[i] = append(t.Rows[i], render.T(item.Location))
+		}
 		doc.Names = append(doc.Names, e.ID)
 	}
 	doc.Value, doc.Blocks = result, []render.Block{t}
+	if more := total - len(entries); more > 0 {
+		doc.Blocks = append(doc.Blocks, render.Text{Text: fmt.Sprintf("%d more, older (--limit)", more), Style: render.Dim})
+	}
 	return doc
 }
 
+// stateCell says what state a backup is in, and why.
+func stateCell(item listItem) render.Cell {
+	if item.Problem == "" {
+		return render.Cell{Text: item.State, Style: render.Good}
+	}
+	return render.Cell{Text: item.State + ": " + item.Problem, Style: render.Bad}
+}
+
 func newListItem(e snapshot.Entry) listItem {
-	item := listItem{ID: e.ID, Kind: string(e.Kind), Folder: e.Dir, CreatedAt: e.Created, Size: e.Size}
+	item := listItem{ID: e.ID, Kind: string(e.Kind), Folder: e.Dir, CreatedAt: e.Created, Size: e.Size, State: string(e.State())}
 	item.Namespace, item.Release = e.Deployment()
 	if e.Problem != nil {
 		item.Problem = e.Problem.Error()
+	}
+	if e.Verified != nil {
+		item.VerifiedAt = &e.Verified.At
 	}
 	if m := e.Manifest; m != nil {
 		item.Source = m.Source.Instance
@@ -183,7 +248,6 @@ func newListItem(e snapshot.Entry) listItem {
 
 // age is a duration as people say it: the two largest units.
 func age(d time.Duration) string {
-	const day = 24 * time.Hour
 	switch {
 	case d < 0:
 		return "in the future"
@@ -205,7 +269,7 @@ func showDocument(store storage.Store, e snapshot.Entry) render.Document {
 		{Label: "file", Value: render.T(store.Location(e.DataName))},
 		{Label: "created", Value: render.T(m.CreatedAt.Format(time.RFC3339))},
 		{Label: "made by", Value: render.T("redisctl " + m.CreatedBy)},
-		{Label: "source", Value: render.T(fmt.Sprintf("%s (%s, %s %s)", m.Source.Instance, m.Source.Role, m.Source.Product, m.Source.Version))},
+		{Label: "source", Value: render.T(sourceText(m.Source))},
 		{Label: "method", Value: render.T(m.Source.Method)},
 		{Label: "position", Value: render.T(position(m.Source))},
 		{Label: "took", Value: render.T(durationsText(m.Durations))},
@@ -213,12 +277,16 @@ func showDocument(store storage.Store, e snapshot.Entry) render.Document {
 	blocks := []render.Block{}
 	if f := m.RDB(); f != nil {
 		fields = append(fields,
-			render.Field{Label: "size", Value: render.T(operation.Bytes(f.Size).String())},
+			render.Field{Label: "size", Value: render.T(sizeText(f))},
 			render.Field{Label: "sha256", Value: render.T(f.SHA256)},
 			render.Field{Label: "crc64", Value: checksumCell(f.RDB)},
 			render.Field{Label: "format", Value: render.T(fmt.Sprintf("RDB version %d", f.RDB.Version))},
 		)
+		fields = append(fields, encodingFields(f)...)
 		blocks = append(blocks, keyTable(f.RDB))
+	}
+	if m.Kind != snapshot.KindRDB {
+		blocks = append(blocks, fileTable(m))
 	}
 	if e.Problem != nil {
 		fields = append(fields, render.Field{Label: "problem", Value: render.Cell{Text: e.Problem.Error(), Style: render.Bad}})
@@ -244,9 +312,19 @@ func keyTable(s *rdb.Summary) render.Block {
 	return t
 }
 
-func verifyDocument(r snapshot.Report) render.Document {
+// verifyDocument shows a report; err is what Verify returned with it.
+func verifyDocument(r verifyResult, err error) render.Document {
 	verdict := render.Text{Text: "verified: " + r.Location, Style: render.Good}
-	if !r.Verified {
+	switch {
+	case r.Verified:
+	case err == nil:
+		verdict.Text = "stored as the manifest states, contents not verified (--outer): " + r.Location
+	case errors.Is(err, codec.ErrKey):
+		verdict = render.Text{Text: "stored as the manifest states, contents not verified (no key): " + r.Location, Style: render.Warn}
+		if r.Checks[0].Result == snapshot.Skipped {
+			verdict.Text = "not verified (no key, no manifest): " + r.Location
+		}
+	default:
 		verdict = render.Text{Text: "not verified, too new for this redisctl: " + r.Location, Style: render.Warn}
 	}
 	t := render.Table{Columns: []render.Column{{Title: "CHECK"}, {Title: "RESULT"}, {Title: "DETAIL"}}}
@@ -265,7 +343,7 @@ func verifyDocument(r snapshot.Report) render.Document {
 		Text:  fmt.Sprintf("read %s in %.2f s (%s/s)", operation.Bytes(r.Size), r.Duration, operation.Bytes(int64(r.Throughput))),
 		Style: render.Dim,
 	}
-	if r.Verified {
+	if r.Verified && r.RDB != nil {
 		read.Text = "holds keys: " + keysText(r.RDB) + "; " + read.Text
 	}
 	return render.Document{Value: r, Names: []string{r.ID}, Blocks: []render.Block{verdict, t, read}}

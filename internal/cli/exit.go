@@ -8,6 +8,8 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
+	"github.com/redisctl/redisctl/internal/storage"
 )
 
 // The exit codes. They are part of redisctl's interface (docs/exit-codes.md).
@@ -64,10 +66,14 @@ func kind(err error) operation.Kind {
 		return k
 	}
 	switch {
+	case errors.Is(err, codec.ErrKey):
+		return operation.Denied
 	case errors.Is(err, rdb.ErrUnsupported), errors.Is(err, snapshot.ErrUnsupported):
 		return operation.Unsupported
 	case errors.Is(err, rdb.ErrCorrupt), errors.Is(err, snapshot.ErrCorrupt):
 		return operation.Corrupt
+	case errors.Is(err, storage.ErrDenied):
+		return operation.Denied
 	default:
 		return operation.Failed
 	}

@@ -15,15 +15,18 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/redisctl/redisctl/internal/aof"
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/guard"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/operation/prune"
 	"github.com/redisctl/redisctl/internal/operation/replication"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/rdb"
+	"github.com/redisctl/redisctl/internal/rdb/analyze"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
 	"github.com/redisctl/redisctl/internal/snapshot"
 )
@@ -32,9 +35,25 @@ import (
 // command adds its result here, and its section there.
 func documented() map[string]reflect.Type {
 	return map[string]reflect.Type{
+		"Analyzed":            reflect.TypeFor[analyzeResult](),
+		"AnalyzedAmount":      reflect.TypeFor[analyze.Amount](),
+		"AnalyzedDB":          reflect.TypeFor[analyze.DB](),
+		"AnalyzedKey":         reflect.TypeFor[analyze.Key](),
+		"AnalyzedReport":      reflect.TypeFor[analyze.Report](),
+		"AnalyzedShare":       reflect.TypeFor[analyze.Share](),
+		"AOF":                 reflect.TypeFor[aof.Summary](),
+		"AOFPlan":             reflect.TypeFor[backup.AOFPlan](),
+		"FullPlan":            reflect.TypeFor[backup.FullPlan](),
+		"ConfigBackup":        reflect.TypeFor[configResult](),
+		"Config":              reflect.TypeFor[backup.ConfigDocument](),
+		"ConfigDifference":    reflect.TypeFor[backup.Difference](),
+		"HelmRelease":         reflect.TypeFor[backup.HelmRelease](),
+		"InstanceConfig":      reflect.TypeFor[backup.InstanceConfig](),
 		"Answer":              reflect.TypeFor[inspect.Answer[any]](),
 		"Answers":             reflect.TypeFor[answersResult[any]](),
 		"Backup":              reflect.TypeFor[backupResult](),
+		"BackupFleet":         reflect.TypeFor[backupFleet](),
+		"BackupFleetItem":     reflect.TypeFor[backupFleetItem](),
 		"BackupItem":          reflect.TypeFor[listItem](),
 		"BackupPlan":          reflect.TypeFor[backup.Plan](),
 		"Backups":             reflect.TypeFor[listResult](),
@@ -51,8 +70,11 @@ func documented() map[string]reflect.Type {
 		"Difference":          reflect.TypeFor[rdbdiff.Difference](),
 		"FilesDifference":     reflect.TypeFor[diffResult](),
 		"Check":               reflect.TypeFor[checkResult](),
+		"Copied":              reflect.TypeFor[copyResult](),
+		"CopiedTo":            reflect.TypeFor[copied](),
 		"DB":                  reflect.TypeFor[rdb.DBSummary](),
 		"Durations":           reflect.TypeFor[snapshot.Durations](),
+		"Encoding":            reflect.TypeFor[snapshot.Encoding](),
 		"File":                reflect.TypeFor[snapshot.File](),
 		"Finding":             reflect.TypeFor[operation.Finding](),
 		"Fleet":               reflect.TypeFor[healthFleet](),
@@ -70,6 +92,11 @@ func documented() map[string]reflect.Type {
 		"Manifest":            reflect.TypeFor[snapshot.Manifest](),
 		"Plan":                reflect.TypeFor[operation.Plan](),
 		"Primary":             reflect.TypeFor[primaryResult](),
+		"PruneGroup":          reflect.TypeFor[prune.Group](),
+		"PruneItem":           reflect.TypeFor[prune.Item](),
+		"PrunePlan":           reflect.TypeFor[prune.Plan](),
+		"Pruned":              reflect.TypeFor[prune.Result](),
+		"PrunedItem":          reflect.TypeFor[prune.Removed](),
 		"RDB":                 reflect.TypeFor[rdb.Summary](),
 		"Replica":             reflect.TypeFor[replication.Replica](),
 		"Replication":         reflect.TypeFor[replication.Report](),
@@ -79,6 +106,7 @@ func documented() map[string]reflect.Type {
 		"Resumed":             reflect.TypeFor[resumeResult](),
 		"Service":             reflect.TypeFor[replication.Service](),
 		"Source":              reflect.TypeFor[snapshot.Source](),
+		"Stored":              reflect.TypeFor[storedAt](),
 		"Step":                reflect.TypeFor[operation.Step](),
 		"Bound":               reflect.TypeFor[failover.Bound](),
 		"Forced":              reflect.TypeFor[failover.ForceResult](),
@@ -96,7 +124,10 @@ func documented() map[string]reflect.Type {
 		"SwitchRecord":        reflect.TypeFor[failover.Record](),
 		"SwitchStatus":        reflect.TypeFor[failover.Status](),
 		"Verification":        reflect.TypeFor[snapshot.Verification](),
-		"Verified":            reflect.TypeFor[snapshot.Report](),
+		"Verified":            reflect.TypeFor[verifyResult](),
+		"VerifiedAll":         reflect.TypeFor[verifiedAll](),
+		"VerifiedItem":        reflect.TypeFor[verifiedItem](),
+		"VerifyReport":        reflect.TypeFor[snapshot.Report](),
 		"VerifyCheck":         reflect.TypeFor[snapshot.Check](),
 		"Versions":            reflect.TypeFor[versions](),
 	}
@@ -217,7 +248,8 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	require.NotEmpty(t, rows)
 	for _, row := range rows {
 		line := append(strings.Fields(row[1]), "-o", "json")
-		if strings.Contains(row[1], "show") || strings.Contains(row[1], "verify") || strings.Contains(row[1], "resync") {
+		if strings.Contains(row[1], "show") || strings.HasSuffix(row[1], "verify") || strings.Contains(row[1], "resync") ||
+			strings.Contains(row[1], "analyze") {
 			line = append(line, "latest")
 		}
 		if strings.Contains(row[1], "diff") {

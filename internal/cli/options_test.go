@@ -21,6 +21,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/render"
+	"github.com/redisctl/redisctl/internal/snapshot/retention"
 )
 
 // invocation is what a command line means: which command, with what.
@@ -76,6 +77,7 @@ func TestOptions(t *testing.T) {
 	fleet := thresholds
 	fleet.MaxMemory, fleet.MaxSaveAge = 0.5, time.Hour
 	defaultStore := storeOptions{dir: "./" + store}
+	noEncoding := encodingOptions{compress: "none"}
 	stream := backup.Options{Stall: 15 * time.Second}
 	limits := failover.Limits{Timeout: failover.DefaultLimits().Timeout, Pause: time.Second, Settle: 2 * time.Second}
 
@@ -138,12 +140,51 @@ func TestOptions(t *testing.T) {
 		},
 		{"replication check", thresholds, nil, nil},
 
-		{"backup rdb", backupRDBOptions{backup: stream, store: defaultStore, method: "stream", transfer: "auto"}, nil, nil},
+		{"backup rdb", backupRDBOptions{backup: stream, store: defaultStore, fleet: fleetOptions{parallel: 4}, method: "stream", transfer: "auto", encoding: noEncoding}, nil, nil},
 		{
 			"backup rdb --method bgsave --transfer disk --stall-timeout 3s --allow-stale --ignore-space --dry-run --backup-dir /b",
 			backupRDBOptions{
 				backup: backup.Options{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
-				store:  storeOptions{dir: "/b"}, method: "bgsave", transfer: "disk", dryRun: true,
+				store:  storeOptions{dir: "/b"}, method: "bgsave", transfer: "disk", dryRun: true, encoding: noEncoding,
+				fleet: fleetOptions{parallel: 4},
+			}, nil, nil,
+		},
+		{
+			"backup rdb -A --all-releases --parallel 2",
+			backupRDBOptions{
+				backup: stream, store: defaultStore, method: "stream", transfer: "auto", encoding: noEncoding,
+				fleet: fleetOptions{allNamespaces: true, allReleases: true, parallel: 2},
+			}, nil, nil,
+		},
+		{
+			"backup rdb --compress zstd:3 --encrypt-to age1a --encrypt-to age1b --recipients-file r --passphrase-file p --ask-passphrase",
+			backupRDBOptions{
+				backup: stream, store: defaultStore, method: "stream", transfer: "auto", fleet: fleetOptions{parallel: 4},
+				encoding: encodingOptions{
+					compress: "zstd:3", encryptTo: []string{"age1a", "age1b"}, recipientsFile: []string{"r"},
+					passphrase: passphraseOptions{file: "p"}, askPassphrase: true,
+				},
+			}, nil, nil,
+		},
+		{"backup aof", backupAOFOptions{backup: backup.AOFOptions{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding}, nil, nil},
+		{
+			"backup aof --stall-timeout 3s --allow-stale --ignore-space --dry-run",
+			backupAOFOptions{
+				backup: backup.AOFOptions{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
+				store:  defaultStore, dryRun: true, encoding: noEncoding,
+			}, nil, nil,
+		},
+		{"backup config", backupSetOptions{store: defaultStore, encoding: noEncoding}, nil, nil},
+		{
+			"backup resources --include-secrets --backup-dir /b",
+			backupSetOptions{backup: backup.SetOptions{Secrets: true}, store: storeOptions{dir: "/b"}, encoding: noEncoding}, nil, nil,
+		},
+		{"backup full", backupFullOptions{backup: backup.Options{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding}, nil, nil},
+		{
+			"backup full --include-secrets --stall-timeout 3s --allow-stale --ignore-space --dry-run",
+			backupFullOptions{
+				backup: backup.Options{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
+				set:    backup.SetOptions{Secrets: true}, store: defaultStore, dryRun: true, encoding: noEncoding,
 			}, nil, nil,
 		},
 		{"failover promote", promoteOptions{failover: failover.DefaultOptions()}, nil, nil},
@@ -204,9 +245,28 @@ func TestOptions(t *testing.T) {
 		},
 
 		{"backup list", backupListOptions{store: defaultStore}, nil, nil},
-		{"backup list --since 24h --backup-dir /b", backupListOptions{store: storeOptions{dir: "/b"}, since: 24 * time.Hour}, nil, nil},
+		{
+			"backup list --since 24h --until 2h --instance p --method stream --state damaged,incomplete --limit 3 --backup-dir /b",
+			backupListOptions{
+				store: storeOptions{dir: "/b"}, limit: 3,
+				filter: backupFilter{since: "24h", until: "2h", instance: "p", method: "stream", states: []string{"damaged", "incomplete"}},
+			}, nil, nil,
+		},
 		{"backup show latest", defaultStore, []string{"latest"}, nil},
-		{"backup verify x.rdb", backupVerifyOptions{store: defaultStore}, []string{"x.rdb"}, nil},
+		{
+			"backup show latest --from s3://b/p --s3-endpoint http://h:1 --s3-region r --s3-profile p --s3-ca c --s3-addressing path",
+			storeOptions{
+				dir: "./" + store, urls: []string{"s3://b/p"},
+				s3: s3Options{endpoint: "http://h:1", region: "r", profile: "p", ca: "c", addressing: "path"},
+			}, []string{"latest"}, nil,
+		},
+		{
+			"backup copy latest --from /a --to s3://b/p,/c --to file:///d",
+			backupCopyOptions{
+				source: storeOptions{dir: "./" + store, urls: []string{"/a"}}, to: []string{"s3://b/p", "/c", "file:///d"},
+			}, []string{"latest"}, nil,
+		},
+		{"backup verify x.rdb", backupVerifyOptions{store: defaultStore, parallel: 4}, []string{"x.rdb"}, nil},
 		{
 			"backup diff a.rdb latest",
 			backupDiffOptions{store: defaultStore, examples: 5, prefixes: 10, delimiter: ":", depth: 1}, []string{"a.rdb", "latest"}, nil,
@@ -217,7 +277,38 @@ func TestOptions(t *testing.T) {
 				store: storeOptions{dir: "/b"}, examples: 1, prefixes: 2, delimiter: ".", depth: 3, sample: "1/4", exitCode: true,
 			}, []string{"a", "b"}, nil,
 		},
-		{"backup verify --deep latest", backupVerifyOptions{store: defaultStore, deep: true}, []string{"latest"}, nil},
+		{
+			"backup verify --outer -i a,b --identity c --passphrase-file p latest",
+			backupVerifyOptions{
+				store: defaultStore, outer: true, parallel: 4,
+				keys: keyOptions{identities: []string{"a", "b", "c"}, passphrase: passphraseOptions{file: "p"}},
+			}, []string{"latest"}, nil,
+		},
+		{"backup verify --deep latest", backupVerifyOptions{store: defaultStore, deep: true, parallel: 4}, []string{"latest"}, nil},
+		{
+			"backup analyze x.rdb",
+			backupAnalyzeOptions{store: defaultStore, top: 10, prefixes: 15, delimiter: ":", depth: 1}, []string{"x.rdb"}, nil,
+		},
+		{
+			"backup analyze x --top 1 --prefixes 2 --delimiter . --depth 3 --html p.html --backup-dir /b",
+			backupAnalyzeOptions{
+				store: storeOptions{dir: "/b"}, top: 1, prefixes: 2, delimiter: ".", depth: 3, html: "p.html",
+			}, []string{"x"}, nil,
+		},
+		{"backup prune", backupPruneOptions{store: defaultStore}, nil, nil},
+		{
+			"backup prune --keep-last 1 --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within 7d --damaged --kind rdb --dry-run -y --backup-dir /b",
+			backupPruneOptions{
+				store: storeOptions{dir: "/b"}, within: "7d", kind: "rdb", dryRun: true, yes: true,
+				policy: retention.Policy{Last: 1, Hourly: 2, Daily: 3, Weekly: 4, Monthly: 5, Yearly: 6, Damaged: true},
+			}, nil, nil,
+		},
+		{
+			"backup verify --all --parallel 2 --since 7d --state intact",
+			backupVerifyOptions{
+				store: defaultStore, all: true, parallel: 2, filter: backupFilter{since: "7d", states: []string{"intact"}},
+			}, nil, nil,
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.line, func(t *testing.T) {

@@ -112,6 +112,7 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		"patch":  plain("FILE OFFSET TEXT", patch),
 		"cut":    plain("FILE SIZE", cut),
 		"server": plain("NAME", startServer),
+		"s3":     plain("BUCKET", startS3),
 		"redis":  plain("NAME COMMAND", redisCommand),
 		"fill":   plain("NAME KEYS", fill),
 		"insync": plain("NAME", func(_ *testscript.TestScript, s *scene, args []string) { s.servers[args[0]].WaitInSync() }),
@@ -175,6 +176,7 @@ var varying = []struct {
 	{regexp.MustCompile(`of its own \([0-9a-f]{8}\)`), "of its own (<hex8>)"},
 	{regexp.MustCompile(`("(?:offset|offsetBefore|primaryOffset|replicationOffset|memoryUsed|clients|uptimeSeconds|latencyMicroseconds|opsPerSecond|sizeBytes|bytesPerSecond|\w+Seconds)": )[\d.e+-]+`), "${1}<n>"},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ([KMGT]i)?B\b`), "<size>"},
+	{regexp.MustCompile(`\b\d{5,} bytes\b`), "<n> bytes"}, // of a file; encryption makes it vary
 	{regexp.MustCompile(`\b\d+(\.\d+)? (m?s)\b`), "<n> $2"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|m|s|ms|µs))+\b`), "<duration>"},
 	{regexp.MustCompile(`(?m)(<n> s {2,})\d+$`), "$1<n>"}, // the column OFFSET

@@ -26,6 +26,7 @@ type backend struct {
 	Streamer  backup.Streamer
 	Saver     backup.Saver
 	Files     backup.Files
+	Objects   backup.Objects
 	Locker    operation.Locker
 	Pauser    failover.Pauser
 	Traffic   failover.Traffic
@@ -92,7 +93,7 @@ func (a *app) openKubernetes() (*backend, error) {
 	transfers.Dial = client.DialDedicated
 	return &backend{
 		Resolver: client, Connector: connector, Streamer: streamer{transfers}, Saver: saver{connector},
-		Files: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
+		Files: client, Objects: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
 		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client,
 		Atomic: connector, Names: client, close: client.Close,
 	}, nil
@@ -154,7 +155,7 @@ func (a *app) openAddresses() (*backend, error) {
 	state := statefile.New(statefile.DefaultFolder(a.system.LookupEnv), kube.Holder(), a.system.Now)
 	return &backend{
 		Resolver: addressResolver(a), Connector: connector, Streamer: streamer{connector}, Saver: saver{connector},
-		Files: noCluster{}, Locker: state, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: state,
+		Files: noCluster{}, Objects: noCluster{}, Locker: state, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: state,
 		Atomic: connector, Names: noCluster{},
 	}, nil
 }
@@ -278,6 +279,23 @@ func (noCluster) ReadFile(
 	context.Context, *operation.Deployment, operation.Instance, string, time.Duration,
 ) (operation.File, error) {
 	return nil, errNoCluster
+}
+
+// ReadPrefix implements backup.Files.
+func (noCluster) ReadPrefix(
+	context.Context, *operation.Deployment, operation.Instance, string, int64, time.Duration,
+) (operation.File, error) {
+	return nil, errNoCluster
+}
+
+// HelmRelease implements backup.Objects.
+func (noCluster) HelmRelease(context.Context, *operation.Deployment) (*backup.HelmRelease, error) {
+	return nil, errNoCluster
+}
+
+// Resources implements backup.Objects.
+func (noCluster) Resources(context.Context, *operation.Deployment, bool) (backup.Resources, error) {
+	return backup.Resources{}, errNoCluster
 }
 
 // FreeSpace implements backup.Files.

@@ -97,7 +97,7 @@ func EnvName(flag string) string {
 // --allow-..., --ignore-...), and some flags mean something only on the command line.
 func Configurable(flag string) bool {
 	switch flag {
-	case "yes", "dry-run", "help", "version", "config", "all", "promote", "manifests", "keep", "keep-pod", "no-backup", "full":
+	case "yes", "dry-run", "help", "version", "config", "all", "promote", "manifests", "keep", "keep-pod", "no-backup", "full", "outer":
 		return false
 	default:
 		return !strings.HasPrefix(flag, "allow-") && !strings.HasPrefix(flag, "ignore-")

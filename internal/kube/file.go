@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -19,21 +20,45 @@ import (
 
 // readFileScript prints a file between its size and its SHA-256. The file is
 // opened once, so that all three are of the same file even when the server
-// replaces it meanwhile, as it does at the end of every save.
+// replaces it meanwhile, as it does at the end of every save. With a limit, all
+// three are of that many bytes at most, so that the server may append meanwhile.
 const readFileScript = `exec 3<"$1" || exit 1
 size=$(wc -c </proc/self/fd/3) || exit 1
-printf 'redisctl-size %s\n' $size
-cat <&3
-sum=$(sha256sum </proc/self/fd/3) || exit 1
+if [ -z "$2" ]; then
+  printf 'redisctl-size %s\n' $size
+  cat <&3
+  sum=$(sha256sum </proc/self/fd/3) || exit 1
+else
+  [ "$size" -le "$2" ] || size=$2
+  printf 'redisctl-size %s\n' $size
+  head -c $size <&3
+  sum=$(head -c $size </proc/self/fd/3 | sha256sum) || exit 1
+fi
 printf 'redisctl-sha256 %s\n' "${sum%% *}"`
 
 // ReadFile opens a file in the Redis container of an instance. The reader returns
 // io.EOF only when the announced number of bytes has arrived and has the digest
 // that was computed in the container: exec by itself reports success after a cut
 // (see Exec). stall is how long no byte may come; then the error is of kind
-// TimedOut. The container needs sh, wc, cat and sha256sum.
+// TimedOut. An error about a file that is not there matches fs.ErrNotExist. The
+// container needs sh, wc, cat and sha256sum.
 func (c *Client) ReadFile(
-	parent context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration,
+	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration,
+) (operation.File, error) {
+	return c.readFile(ctx, d, i, path, "", stall)
+}
+
+// ReadPrefix is ReadFile for the first bytes of a file that the server may be
+// appending to: at most limit of them, and no more than there are when the file is
+// opened. The container needs head as well.
+func (c *Client) ReadPrefix(
+	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, limit int64, stall time.Duration,
+) (operation.File, error) {
+	return c.readFile(ctx, d, i, path, strconv.FormatInt(limit, 10), stall)
+}
+
+func (c *Client) readFile(
+	parent context.Context, d *operation.Deployment, i operation.Instance, path, limit string, stall time.Duration,
 ) (operation.File, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	out, in := io.Pipe()
@@ -47,10 +72,14 @@ func (c *Client) ReadFile(
 	go func() {
 		said := firstBytes{limit: messageLimit}
 		err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container,
-			[]string{"sh", "-c", readFileScript, "sh", path}, nil, in, &said)
+			[]string{"sh", "-c", readFileScript, "sh", path, limit}, nil, in, &said)
 		var exit *ExitError
 		if errors.As(err, &exit) && said.Len() > 0 {
 			err = errors.New(firstLine(said.String()))
+			// As strerror, bash, dash and BusyBox put it.
+			if strings.Contains(strings.ToLower(said.String()), "no such file") {
+				err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+			}
 		}
 		in.CloseWithError(err) // nil means io.EOF
 	}()

@@ -64,13 +64,15 @@ type Notes interface {
 	SetNotes(ctx context.Context, d *Deployment, notes map[string]string) error
 }
 
-// The notes that failovers keep. In a cluster they are annotations of the workload.
+// The notes that operations keep. In a cluster they are annotations of the workload.
 const (
 	// NoteFailover holds the record of an unfinished failover as JSON.
 	NoteFailover = "redisctl.dev/failover"
 	// NotePrimary names the instance that is meant to be the primary. Without it,
 	// the chart's own choice counts: ordinal 0.
 	NotePrimary = "redisctl.dev/primary"
+	// NoteSettings holds, as JSON, the settings that a backup changes while it copies.
+	NoteSettings = "redisctl.dev/backup-settings"
 )
 
 // File is a file of an instance that is being read.

@@ -30,7 +30,7 @@ func ParseConfig(text string) (Config, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		words, err := splitArgs(line)
+		words, err := SplitArgs(line)
 		if err != nil {
 			// The line may hold a password: name the directive only.
 			name, _, _ := strings.Cut(line, " ")
@@ -96,8 +96,9 @@ func (r Renames) Lookup(command string) (name string, disabled bool) {
 	return renamed, renamed == ""
 }
 
-// splitArgs splits a line like Redis's sdssplitargs (sds.c).
-func splitArgs(line string) ([]string, error) {
+// SplitArgs splits a line into words like sdssplitargs (sds.c), which reads
+// redis.conf and the manifests of append-only files. The error does not quote the line.
+func SplitArgs(line string) ([]string, error) {
 	var args []string
 	for i := 0; i < len(line); {
 		if isSpace(line[i]) {

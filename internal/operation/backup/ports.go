@@ -67,6 +67,12 @@ type Files interface {
 	// ReadFile opens a file. Read returns io.EOF only after the announced length
 	// has arrived and the digest that the server computed matches.
 	ReadFile(ctx context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration) (operation.File, error)
+	// ReadPrefix is ReadFile for a file that the server may be appending to: at most
+	// limit bytes, and no more than there are when it is opened. An error about a file
+	// that is not there matches fs.ErrNotExist.
+	ReadPrefix(
+		ctx context.Context, d *operation.Deployment, i operation.Instance, path string, limit int64, stall time.Duration,
+	) (operation.File, error)
 	// FreeSpace returns the free bytes of the file system that holds path.
 	FreeSpace(ctx context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error)
 }

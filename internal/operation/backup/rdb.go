@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path"
 	"strconv"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/topology"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
@@ -49,7 +49,7 @@ type Options struct {
 	Timeout, Stall time.Duration
 }
 
-// RDB takes RDB snapshots. All fields are required.
+// RDB takes RDB snapshots. All fields but Encoding are required.
 type RDB struct {
 	Connector operation.Connector
 	Streamer  Streamer
@@ -59,6 +59,8 @@ type RDB struct {
 	Store     storage.Store
 	Reporter  operation.Reporter
 	Now       func() time.Time
+	// Encoding is what is done to the data before it is stored; nothing by default.
+	Encoding codec.Encoding
 	// Version of redisctl, for the manifest.
 	Version string
 }
@@ -113,7 +115,7 @@ func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pla
 		deployment:  d, source: *source, options: o, dir: dir,
 	}
 	estimate := source.Info.Memory().Used // an RDB is hardly ever larger than the data in memory
-	p.Findings = append(p.Findings, b.checkStore(ctx, estimate, o)...)
+	p.Findings = append(p.Findings, checkSpace(ctx, b.Store, estimate, o.IgnoreSpace)...)
 	var steps []operation.Step
 	switch o.Method {
 	case MethodBgsave:
@@ -133,29 +135,33 @@ func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pla
 	}
 	p.Steps = append(p.Steps, steps...)
 	p.Steps = append(p.Steps, operation.Step{
-		Action: "verify structure and CRC64 while storing, then publish file and manifest", Subject: p.Destination,
+		Action: "verify structure and CRC64" + encodingText(b.Encoding) + " while storing, then publish file and manifest", Subject: p.Destination,
 	})
 	return p, nil
 }
 
-// checkStore looks at the free space where the snapshot will be stored.
-func (b RDB) checkStore(ctx context.Context, estimate int64, o Options) []operation.Finding {
-	free, known := b.Store.Free(ctx)
-	if !known || free >= estimate {
-		return nil
+// encodingText is the part of a step that says how the data is encoded.
+func encodingText(e codec.Encoding) string {
+	text := ""
+	if e.Level != "" {
+		text += fmt.Sprintf(", compress (zstd, %s)", e.Level)
 	}
-	return []operation.Finding{{
-		Code: "low-space", Severity: operation.Critical, Subject: b.Store.Location(""),
-		Message:  fmt.Sprintf("%s free, the snapshot may need up to %s", operation.Bytes(free), operation.Bytes(estimate)),
-		Override: "--ignore-space", Overridden: o.IgnoreSpace,
-	}}
+	switch names := e.Names(); {
+	case len(names) == 1 && names[0] == codec.Passphrase:
+		text += ", encrypt (age, with a passphrase)"
+	case len(names) == 1:
+		text += ", encrypt (age, to 1 recipient)"
+	case len(names) > 1:
+		text += fmt.Sprintf(", encrypt (age, to %d recipients)", len(names))
+	}
+	return text
 }
 
 // checkStream finds out what the server will do for a snapshot over the
 // replication protocol. It offers the diskless form unless told otherwise; the
 // server uses it when repl-diskless-sync is on.
 func (b RDB) checkStream(ctx context.Context, d *operation.Deployment, source *topology.Member, o Options) []operation.Finding {
-	config := b.config(ctx, d, source, "repl-diskless-sync*")
+	config := configOf(ctx, b.Connector, d, source.Instance, "repl-diskless-sync*")
 	diskless, known := config["repl-diskless-sync"]
 	if o.DiskBased || known && diskless == "no" {
 		return []operation.Finding{{
@@ -185,7 +191,7 @@ func (b RDB) checkSave(ctx context.Context, d *operation.Deployment, source *top
 			Next: "use --method stream",
 		}
 	}
-	dir := b.config(ctx, d, source, "dir")["dir"]
+	dir := configOf(ctx, b.Connector, d, source.Instance, "dir")["dir"]
 	if dir == "" {
 		dir = d.Workload.Volume.MountPath
 	}
@@ -208,26 +214,12 @@ func (b RDB) checkSave(ctx context.Context, d *operation.Deployment, source *top
 	return []operation.Finding{f}, nil
 }
 
-// config asks the source for settings; none when CONFIG is disabled.
-func (b RDB) config(ctx context.Context, d *operation.Deployment, source *topology.Member, pattern string) map[string]string {
-	server, err := b.Connector.Connect(ctx, d, source.Instance)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = server.Close() }() // the answer is here; closing can only fail to say goodbye
-	values, err := server.ConfigGet(ctx, pattern)
-	if err != nil {
-		return nil
-	}
-	return values
-}
-
 // Apply takes the snapshot. On failure nothing stands under a final name.
 func (b RDB) Apply(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
 	if err := p.Refusal(); err != nil {
 		return nil, err
 	}
-	if err := b.recheck(ctx, p); err != nil {
+	if err := sameServer(ctx, b.Connector, p.deployment, p.source); err != nil {
 		return nil, err
 	}
 	var m *snapshot.Manifest
@@ -240,46 +232,23 @@ func (b RDB) Apply(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.sweep(ctx, p)
+	sweep(ctx, b.Store, p.dir, b.Reporter)
 	return m, nil
 }
 
-// sweep removes what backups that were killed have left in the folder. The backup
-// itself has succeeded, so that a failure is only told.
-func (b RDB) sweep(ctx context.Context, p *Plan) {
-	swept, err := b.Store.Sweep(ctx, p.dir, storage.SweepAge)
-	for _, name := range swept {
-		b.Reporter.Note("removed what an interrupted backup left of %s", b.Store.Location(name))
-	}
-	if err != nil {
-		b.Reporter.Warn("cleaning up after interrupted backups: %v", err)
-	}
-}
-
-// recheck makes sure that the source is still the server that the plan is about.
-func (b RDB) recheck(ctx context.Context, p *Plan) error {
-	server, err := b.Connector.Connect(ctx, p.deployment, p.source.Instance)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = server.Close() }() // the answer is here; closing can only fail to say goodbye
-	info, err := server.Info(ctx, "server")
-	if err != nil {
-		return err
-	}
-	if before, now := p.source.Info.Get("run_id"), info.Get("run_id"); before != now {
-		return &operation.Error{
-			Kind: operation.Refused, Object: p.Object, Phase: "re-checking the plan",
-			Err:       fmt.Errorf("%s restarted since the plan was made", p.Source),
-			Unchanged: "nothing was changed", Next: "run the command again",
-		}
-	}
-	return nil
-}
-
 func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
-	b.Reporter.Step("taking a snapshot from %s (%s) over the replication protocol", p.Source, p.source.Replication.Role)
 	begin := b.Now()
+	stream, source, err := b.openStream(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stream.Close() }() // Read has told whether all data is here
+	return b.store(ctx, p, begin, source, stream, stream.Origin().Size)
+}
+
+// openStream asks for the snapshot, and returns what is known of it then.
+func (b RDB) openStream(ctx context.Context, p *Plan) (Stream, snapshot.Source, error) {
+	b.Reporter.Step("taking a snapshot from %s (%s) over the replication protocol", p.Source, p.source.Replication.Role)
 	stream, err := b.Streamer.Snapshot(ctx, p.deployment, p.source.Instance, StreamOptions{
 		DiskBased: p.options.DiskBased,
 		KeyByKey:  p.options.AllowStale,
@@ -287,13 +256,12 @@ func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 		State:     func(state string) { b.Reporter.Note("%s", state) },
 	})
 	if err != nil {
-		return nil, p.failed(ctx, "waiting for the snapshot", err)
+		return nil, snapshot.Source{}, p.failed(ctx, "waiting for the snapshot", err)
 	}
-	defer func() { _ = stream.Close() }() // Read has told whether all data is here
 	o := stream.Origin()
 	source := p.describe()
 	source.ReplicationID, source.ReplicationOffset, source.Transfer = o.ReplicationID, o.Offset, o.Form
-	return b.store(ctx, p, begin, source, stream, o.Size)
+	return stream, source, nil
 }
 
 func (b RDB) applyBgsave(ctx context.Context, p *Plan) (*snapshot.Manifest, error) {
@@ -325,10 +293,11 @@ func (b RDB) store(
 ) (*snapshot.Manifest, error) {
 	waited := b.Now().Sub(begin)
 	m, err := snapshot.Create(ctx, b.Store, p.dir, data, snapshot.CreateOptions{
-		Version: b.Version,
-		Source:  source,
-		Begun:   begin,
-		Now:     b.Now,
+		Version:  b.Version,
+		Source:   source,
+		Encoding: b.Encoding,
+		Begun:    begin,
+		Now:      b.Now,
 		Complete: func(m *snapshot.Manifest) error {
 			m.Durations.Wait += waited.Seconds()
 			return positionFromFile(m)
@@ -361,35 +330,11 @@ func positionFromFile(m *snapshot.Manifest) error {
 
 // describe says what the plan knows of the source.
 func (p *Plan) describe() snapshot.Source {
-	return snapshot.Source{
-		Namespace: p.deployment.Namespace,
-		Release:   p.deployment.Release,
-		Instance:  p.Source,
-		Address:   net.JoinHostPort(p.source.Host, strconv.Itoa(p.source.Port)),
-		Role:      string(p.source.Replication.Role),
-		Product:   p.source.Version.Product,
-		Version:   p.source.Version.Number(),
-		RunID:     p.source.Info.Get("run_id"),
-		Method:    string(p.Method),
-	}
+	return describe(p.deployment, &p.source, string(p.Method), "")
 }
 
-// failed adds to an error what an operator needs to know next, and why ctx ended if
-// that is the reason.
 func (p *Plan) failed(ctx context.Context, phase string, err error) error {
-	const unchanged = "no backup was stored; older ones are untouched"
-	var e *operation.Error
-	if errors.As(err, &e) {
-		kept := *e
-		kept.Unchanged = unchanged
-		return &kept
-	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		err = fmt.Errorf("%w: %w", cause, err)
-	}
-	return &operation.Error{
-		Kind: operation.KindOf(err), Object: p.Object, Phase: phase, Err: err, Unchanged: unchanged,
-	}
+	return failed(ctx, p.Object, phase, err)
 }
 
 // DataName returns the name in the store of the file that Apply stored.

@@ -132,6 +132,12 @@ func (w *world) ReadFile(_ context.Context, _ *operation.Deployment, _ operation
 	return &content{w: w, Reader: w.reader()}, nil
 }
 
+func (w *world) ReadPrefix(
+	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, _ int64, stall time.Duration,
+) (operation.File, error) {
+	return w.ReadFile(ctx, d, i, path, stall)
+}
+
 func (w *world) FreeSpace(context.Context, *operation.Deployment, operation.Instance, string) (int64, error) {
 	return w.free, w.freeErr
 }

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+)
+
+type backupAOFOptions struct {
+	backup   backup.AOFOptions
+	store    storeOptions
+	encoding encodingOptions
+	dryRun   bool
+}
+
+func (a *app) newBackupAOFCommand() *cobra.Command {
+	o := backupAOFOptions{}
+	cmd := &cobra.Command{
+		Use:   "aof",
+		Short: "Copy the append-only file, with all its parts",
+		Long: `Copies the append-only file of the connected replica that lags least (of the primary
+when there is none): the manifest, the base and the incremental files of Redis 7.0 and
+later, or the single file of older servers. Every command in it is read on the way; the
+files are published when all are complete, and the manifest as the last.
+
+A rewrite must not remove files that are being copied. So, under the release's lock,
+aof-disable-auto-gc is set while copying (before 7.0 auto-aof-rewrite-percentage 0), and
+set back afterwards, also after a failure and Ctrl-C. What was changed is noted in an
+annotation first, and the next backup aof sets it back after kill -9. Where CONFIG is
+disabled, a rewrite during the copy is noticed and the copy begins again.
+
+The file that the server appends to is copied as long as it is when the copy begins. A
+command or transaction at its end that is not complete is left out, which is said.`,
+		Example: `  redisctl backup aof -n redis-prod
+  redisctl backup aof -n redis-prod --pod cache-redis-0 --backup-dir /backups
+  redisctl backup aof -n redis-prod --dry-run`,
+		Args: noArgs,
+	}
+	f := cmd.Flags()
+	o.store.addTargets(cmd)
+	o.encoding.addFlags(cmd)
+	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
+	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod)")
+	f.BoolVar(&o.backup.IgnoreSpace, "ignore-space", false, "go on although free space may not suffice")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
+	cmd.RunE = runWith(a, &o, a.runBackupAOF)
+	return cmd
+}
+
+// complete checks the flags and fills in the operation's options.
+func (o *backupAOFOptions) complete(g globals) error {
+	if o.backup.Stall <= 0 {
+		return operation.Errorf(operation.Usage, "--stall-timeout %s: it must be positive", o.backup.Stall)
+	}
+	o.backup.Instance = g.target.Pod
+	o.backup.Timeout = g.timeout
+	return nil
+}
+
+func (a *app) runBackupAOF(ctx context.Context, o backupAOFOptions, _ []string) error {
+	if err := o.complete(a.globals); err != nil {
+		return err
+	}
+	encoding, err := a.encoding(o.encoding, o.dryRun)
+	if err != nil {
+		return err
+	}
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	reporter, done := a.narrator()
+	defer done()
+	store, err := a.openTargets(o.store)
+	if err != nil {
+		return err
+	}
+	op := backup.AOF{
+		Connector: b.Connector, Files: b.Files, Locker: b.Locker, Notes: b.Notes, Store: store, Encoding: encoding,
+		Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
+	}
+	plan, err := op.Plan(ctx, d, o.backup)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
+			return err
+		}
+		return plan.Refusal()
+	}
+	next := "redisctl info persistence" + a.targetFlags(d)
+	if err := plan.Refusal(); err != nil {
+		return withNext(err, next)
+	}
+	tellFindings(reporter, plan.Findings)
+	manifest, err := op.Apply(ctx, plan)
+	if manifest == nil {
+		return withNext(err, next)
+	}
+	done()
+	stored := storedAtAll(store, path.Join(plan.Folder(), manifest.ObjectName()))
+	if printErr := a.print(setDocument(stored, manifest)); printErr != nil {
+		return printErr
+	}
+	if err != nil { // a setting that could not be put back
+		return err
+	}
+	return partial(stored)
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"context"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
+)
+
+// backupSetOptions are those of backup config and backup resources.
+type backupSetOptions struct {
+	backup   backup.SetOptions
+	store    storeOptions
+	encoding encodingOptions
+}
+
+func (o *backupSetOptions) addFlags(cmd *cobra.Command) {
+	o.store.addTargets(cmd)
+	o.encoding.addFlags(cmd)
+	addSecretsFlag(cmd, &o.backup)
+}
+
+func addSecretsFlag(cmd *cobra.Command, o *backup.SetOptions) {
+	cmd.Flags().BoolVar(&o.Secrets, "include-secrets", false, "include passwords and Secrets; only together with encryption")
+}
+
+func (a *app) newBackupConfigCommand() *cobra.Command {
+	o := backupSetOptions{}
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Keep the configuration: what runs, redis.conf and the Helm values",
+		Long: `Stores as one JSON file what every instance runs with (CONFIG GET *, ACL LIST), the
+chart's redis.conf, the Helm values that were given, and the settings in which the
+running servers differ from redis.conf.
+
+Passwords, hashes of ACL users and what Helm values call a password, token or secret are
+replaced by a placeholder, unless --include-secrets is given together with encryption.
+What may not be read (CONFIG is disabled, Helm's Secret) is said, and in the file.`,
+		Example: `  redisctl backup config -n redis-prod
+  redisctl backup config -n redis-prod --include-secrets --recipients-file ops.txt
+  redisctl backup config --address 127.0.0.1:6379 -o jsonpath='{.config.instances[*].differences}'`,
+		Args: noArgs,
+	}
+	o.addFlags(cmd)
+	cmd.RunE = runWith(a, &o, a.runBackupConfig)
+	return cmd
+}
+
+func (a *app) runBackupConfig(ctx context.Context, o backupSetOptions, _ []string) error {
+	o.backup.Timeout = a.globals.timeout
+	encoding, err := a.encoding(o.encoding, false)
+	if err != nil {
+		return err
+	}
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	reporter, done := a.narrator()
+	defer done()
+	store, err := a.openTargets(o.store)
+	if err != nil {
+		return err
+	}
+	op := backup.Config{
+		Connector: b.Connector, Objects: b.Objects, Store: store, Encoding: encoding, Reporter: reporter,
+		Now: a.system.Now, Version: ThisBuild().Version,
+	}
+	manifest, config, dir, err := op.Run(ctx, d, o.backup)
+	if err != nil {
+		return withNext(err, "redisctl health"+a.targetFlags(d))
+	}
+	done()
+	stored := storedAtAll(store, path.Join(dir, manifest.ObjectName()))
+	if err := a.print(configDocument(stored, manifest, config)); err != nil {
+		return err
+	}
+	if unread := unreadConfig(config); unread > 0 {
+		return outcome(operation.Partial, "%d of %d parts of the configuration could not be read", unread, len(config.Instances)+1)
+	}
+	return partial(stored)
+}
+
+// unreadConfig counts the instances without settings, and missing Helm values of a
+// release.
+func unreadConfig(c *backup.ConfigDocument) int {
+	unread := 0
+	for _, i := range c.Instances {
+		if i.Problem != "" {
+			unread++
+		}
+	}
+	if c.Helm == nil && c.Release != "" {
+		unread++
+	}
+	return unread
+}
+
+func (a *app) newBackupResourcesCommand() *cobra.Command {
+	o := backupSetOptions{}
+	cmd := &cobra.Command{
+		Use:   "resources",
+		Short: "Keep the release's Kubernetes objects, ready to be applied again",
+		Long: `Stores the StatefulSet, Services, ConfigMaps, volume claims, ServiceAccount, Role,
+RoleBinding, NetworkPolicy and PodDisruptionBudget of the release as one YAML stream that
+kubectl apply takes in the emptied namespace. What the cluster added is left out: status,
+IDs, addresses, bindings of volumes. Services are pinned to pod 0 as the chart does,
+because new pods begin with pod 0 as the primary, whatever was promoted before.
+
+Secrets are left out, and named at the top of the stream, unless --include-secrets is
+given together with encryption. Volume claims are kept, not their contents: see backup
+rdb and backup aof.`,
+		Example: `  redisctl backup resources -n redis-prod
+  redisctl backup resources -n redis-prod --include-secrets --recipients-file ops.txt`,
+		Args: noArgs,
+	}
+	o.addFlags(cmd)
+	cmd.RunE = runWith(a, &o, a.runBackupResources)
+	return cmd
+}
+
+func (a *app) runBackupResources(ctx context.Context, o backupSetOptions, _ []string) error {
+	o.backup.Timeout = a.globals.timeout
+	encoding, err := a.encoding(o.encoding, false)
+	if err != nil {
+		return err
+	}
+	b, d, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	reporter, done := a.narrator()
+	defer done()
+	store, err := a.openTargets(o.store)
+	if err != nil {
+		return err
+	}
+	op := backup.ResourcesBackup{
+		Objects: b.Objects, Store: store, Encoding: encoding, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
+	}
+	manifest, dir, err := op.Run(ctx, d, o.backup)
+	if err != nil {
+		return err
+	}
+	done()
+	stored := storedAtAll(store, path.Join(dir, manifest.ObjectName()))
+	if err := a.print(setDocument(stored, manifest)); err != nil {
+		return err
+	}
+	return partial(stored)
+}
