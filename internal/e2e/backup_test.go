@@ -83,7 +83,7 @@ func backup(s *session, args ...string) manifest {
 	written.File = m.File // only the command's result says where
 	assert.Equal(t, m, written, "the manifest says what the command said")
 	for _, name := range files(t, s.dir) {
-		assert.Regexp(t, `\.(rdb|manifest\.json)$`, name, "no temporary file is left")
+		assert.Regexp(t, `\.(rdb|(manifest|verified)\.json)$`, name, "no temporary file is left")
 	}
 	s.run("backup", "verify", m.ID).exits(0)
 	return m

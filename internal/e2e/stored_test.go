@@ -56,7 +56,7 @@ func testStoredBackups(t *testing.T, r *release) {
 		}
 	}
 	assert.Equal(t, []string{newer.ID, older.ID}, s.run("backup", "list", "-o", "name").exits(0).lines())
-	s.run("backup", "list").exits(0).shows(older.ID, newer.ID, "complete")
+	s.run("backup", "list").exits(0).shows(older.ID, newer.ID, "intact")
 	elsewhere := *s
 	elsewhere.flags = []string{"-n", "elsewhere"}
 	elsewhere.run("backup", "list").exits(0).shows("No backups")
