@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"path"
 
 	"github.com/spf13/cobra"
 
@@ -65,51 +64,23 @@ func (a *app) runBackupAOF(ctx context.Context, o backupAOFOptions, _ []string) 
 	if err := o.complete(a.globals); err != nil {
 		return err
 	}
-	encoding, err := a.encoding(o.encoding, o.dryRun)
+	r, err := a.openBackup(ctx, o.store, o.encoding, o.dryRun)
 	if err != nil {
 		return err
 	}
-	b, d, err := a.open(ctx)
+	defer r.Close()
+	op := r.aof()
+	plan, err := op.Plan(ctx, r.d, o.backup)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	reporter, done := a.narrator()
-	defer done()
-	store, err := a.openTargets(o.store)
-	if err != nil {
+	next := "redisctl info persistence" + a.targetFlags(r.d)
+	if proceed, err := a.reviewNext(r.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), next); !proceed {
 		return err
 	}
-	op := backup.AOF{
-		Connector: b.Connector, Files: b.Files, Locker: b.Locker, Notes: b.Notes, Store: store, Encoding: encoding,
-		Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
-	}
-	plan, err := op.Plan(ctx, d, o.backup)
-	if err != nil {
-		return err
-	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	next := "redisctl info persistence" + a.targetFlags(d)
-	if err := plan.Refusal(); err != nil {
-		return withNext(err, next)
-	}
-	tellFindings(reporter, plan.Findings)
 	manifest, err := op.Apply(ctx, plan)
 	if manifest == nil {
 		return withNext(err, next)
 	}
-	done()
-	stored := storedAtAll(store, path.Join(plan.Folder(), manifest.ObjectName()))
-	if printErr := a.print(setDocument(stored, manifest)); printErr != nil {
-		return printErr
-	}
-	if err != nil { // a setting that could not be put back
-		return err
-	}
-	return partial(stored)
+	return r.finish(plan.Folder(), manifest, err) // the error is of a setting that could not be put back
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"path"
 
 	"github.com/spf13/cobra"
 
@@ -51,31 +50,17 @@ What may not be read (CONFIG is disabled, Helm's Secret) is said, and in the fil
 
 func (a *app) runBackupConfig(ctx context.Context, o backupSetOptions, _ []string) error {
 	o.backup.Timeout = a.globals.timeout
-	encoding, err := a.encoding(o.encoding, false)
+	r, err := a.openBackup(ctx, o.store, o.encoding, false)
 	if err != nil {
 		return err
 	}
-	b, d, err := a.open(ctx)
+	defer r.Close()
+	manifest, config, dir, err := r.config().Run(ctx, r.d, o.backup)
 	if err != nil {
-		return err
+		return withNext(err, "redisctl health"+a.targetFlags(r.d))
 	}
-	defer b.Close()
-	reporter, done := a.narrator()
-	defer done()
-	store, err := a.openTargets(o.store)
-	if err != nil {
-		return err
-	}
-	op := backup.Config{
-		Connector: b.Connector, Objects: b.Objects, Store: store, Encoding: encoding, Reporter: reporter,
-		Now: a.system.Now, Version: ThisBuild().Version,
-	}
-	manifest, config, dir, err := op.Run(ctx, d, o.backup)
-	if err != nil {
-		return withNext(err, "redisctl health"+a.targetFlags(d))
-	}
-	done()
-	stored := storedAtAll(store, path.Join(dir, manifest.ObjectName()))
+	r.done()
+	stored := r.stored(dir, manifest)
 	if err := a.print(configDocument(stored, manifest, config)); err != nil {
 		return err
 	}
@@ -125,32 +110,14 @@ rdb and backup aof.`,
 
 func (a *app) runBackupResources(ctx context.Context, o backupSetOptions, _ []string) error {
 	o.backup.Timeout = a.globals.timeout
-	encoding, err := a.encoding(o.encoding, false)
+	r, err := a.openBackup(ctx, o.store, o.encoding, false)
 	if err != nil {
 		return err
 	}
-	b, d, err := a.open(ctx)
+	defer r.Close()
+	manifest, dir, err := r.resources().Run(ctx, r.d, o.backup)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	reporter, done := a.narrator()
-	defer done()
-	store, err := a.openTargets(o.store)
-	if err != nil {
-		return err
-	}
-	op := backup.ResourcesBackup{
-		Objects: b.Objects, Store: store, Encoding: encoding, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
-	}
-	manifest, dir, err := op.Run(ctx, d, o.backup)
-	if err != nil {
-		return err
-	}
-	done()
-	stored := storedAtAll(store, path.Join(dir, manifest.ObjectName()))
-	if err := a.print(setDocument(stored, manifest)); err != nil {
-		return err
-	}
-	return partial(stored)
+	return r.finish(dir, manifest, nil)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"path"
 
 	"github.com/spf13/cobra"
 
@@ -52,65 +51,23 @@ func (a *app) runBackupFull(ctx context.Context, o backupFullOptions, _ []string
 		return operation.Errorf(operation.Usage, "--stall-timeout %s: it must be positive", o.backup.Stall)
 	}
 	o.backup.Instance, o.backup.Timeout, o.set.Timeout = a.globals.target.Pod, a.globals.timeout, a.globals.timeout
-	encoding, err := a.encoding(o.encoding, o.dryRun)
+	r, err := a.openBackup(ctx, o.store, o.encoding, o.dryRun)
 	if err != nil {
 		return err
 	}
-	b, d, err := a.open(ctx)
+	defer r.Close()
+	op := backup.Full{RDB: r.rdb(), AOF: r.aof(), Config: r.config(), Resources: r.resources()}
+	plan, err := op.Plan(ctx, r.d, o.backup, o.set)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	reporter, done := a.narrator()
-	defer done()
-	store, err := a.openTargets(o.store)
-	if err != nil {
+	next := "redisctl health" + a.targetFlags(r.d)
+	if proceed, err := a.reviewNext(r.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), next); !proceed {
 		return err
 	}
-	now, version := a.system.Now, ThisBuild().Version
-	op := backup.Full{
-		RDB: backup.RDB{
-			Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
-			Store: store, Encoding: encoding, Reporter: reporter, Now: now, Version: version,
-		},
-		AOF: backup.AOF{
-			Connector: b.Connector, Files: b.Files, Locker: b.Locker, Notes: b.Notes,
-			Store: store, Encoding: encoding, Reporter: reporter, Now: now, Version: version,
-		},
-		Config: backup.Config{
-			Connector: b.Connector, Objects: b.Objects,
-			Store: store, Encoding: encoding, Reporter: reporter, Now: now, Version: version,
-		},
-		Resources: backup.ResourcesBackup{
-			Objects: b.Objects, Store: store, Encoding: encoding, Reporter: reporter, Now: now, Version: version,
-		},
-	}
-	plan, err := op.Plan(ctx, d, o.backup, o.set)
-	if err != nil {
-		return err
-	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
-			return err
-		}
-		return plan.Refusal()
-	}
-	next := "redisctl health" + a.targetFlags(d)
-	if err := plan.Refusal(); err != nil {
-		return withNext(err, next)
-	}
-	tellFindings(reporter, plan.Findings)
 	manifest, err := op.Apply(ctx, plan)
 	if manifest == nil {
 		return withNext(err, next)
 	}
-	done()
-	stored := storedAtAll(store, path.Join(plan.Folder(), manifest.ObjectName()))
-	if printErr := a.print(setDocument(stored, manifest)); printErr != nil {
-		return printErr
-	}
-	if err != nil { // a setting that could not be put back
-		return err
-	}
-	return partial(stored)
+	return r.finish(plan.Folder(), manifest, err) // the error is of a setting that could not be put back
 }

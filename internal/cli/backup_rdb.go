@@ -149,10 +149,9 @@ type rdbRun struct {
 }
 
 func (a *app) newRDBRun(b *backend, d *operation.Deployment, encoding codec.Encoding, reporter operation.Reporter) *rdbRun {
-	return &rdbRun{app: a, d: d, reporter: reporter, op: backup.RDB{
-		Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
-		Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version, Encoding: encoding,
-	}}
+	op := a.rdbBackup(b, nil, reporter) // plan opens the store
+	op.Encoding = encoding
+	return &rdbRun{app: a, d: d, reporter: reporter, op: op}
 }
 
 // plan opens the targets, which belong to one backup only, and makes the plan.

@@ -26,6 +26,17 @@ func (a *app) review(reporter operation.Reporter, dryRun bool, plan operation.Pl
 	return true, nil
 }
 
+// reviewNext is review whose refusal names the next command, if the plan names none.
+func (a *app) reviewNext(
+	reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document, next string,
+) (proceed bool, err error) {
+	proceed, err = a.review(reporter, dryRun, plan, shown)
+	if !dryRun {
+		err = withNext(err, next)
+	}
+	return proceed, err
+}
+
 // tellFindings narrates what a plan has found and goes on in spite of.
 func tellFindings(reporter operation.Reporter, findings []operation.Finding) {
 	for _, f := range findings {

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/redisctl/redisctl/internal/operation"
-	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 )
 
@@ -107,13 +106,7 @@ func (a *app) failover(b *backend, reporter operation.Reporter, store storeOptio
 	return failover.Failover{
 		Connector: b.Connector, Pauser: b.Pauser, Traffic: b.Traffic, Notes: b.Notes, Locker: b.Locker, Cluster: b.Cluster,
 		Resolver: b.Resolver, Reporter: reporter, Now: a.system.Now, By: operator(),
-		Copies: copies{
-			backup: backup.RDB{
-				Connector: b.Connector, Streamer: b.Streamer, Saver: b.Saver, Files: b.Files, Locker: b.Locker,
-				Store: store.open(), Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version,
-			},
-			stall: defaultStall, timeout: a.globals.timeout,
-		},
+		Copies: copies{backup: a.rdbBackup(b, store.open(), reporter), stall: defaultStall, timeout: a.globals.timeout},
 	}
 }
 

@@ -215,8 +215,8 @@ func (a *app) runGuardRemove(ctx context.Context, o guardRemoveOptions, _ []stri
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		return a.print(guardPlanDocument(plan))
+	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
+		return err
 	}
 	if len(plan.Steps) > 0 && !o.yes {
 		if err := a.confirm("remove the guard of %s", d); err != nil {

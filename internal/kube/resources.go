@@ -35,84 +35,44 @@ type objectKind struct {
 	get                        func(context.Context, string) (object, error)
 }
 
+// lister and getter are what the typed clients of all kinds have in common.
+type lister[L runtime.Object] interface {
+	List(ctx context.Context, o metav1.ListOptions) (L, error)
+}
+
+type getter[O object] interface {
+	Get(ctx context.Context, name string, o metav1.GetOptions) (O, error)
+}
+
+func listing[L runtime.Object](client lister[L]) func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) }
+}
+
+func getting[O object](client getter[O]) func(context.Context, string) (object, error) {
+	return func(ctx context.Context, name string) (object, error) {
+		return client.Get(ctx, name, metav1.GetOptions{})
+	}
+}
+
 // objectKinds are the kinds of the objects of a release, in the order in which they
 // can be applied: what others refer to first.
 func (c *Client) objectKinds(namespace string, secrets bool) []objectKind {
 	core, apps, rbac := c.clientset.CoreV1(), c.clientset.AppsV1(), c.clientset.RbacV1()
-	get := metav1.GetOptions{}
+	const rbacVersion = "rbac.authorization.k8s.io/v1"
 	kinds := []objectKind{
-		{
-			"v1", "ServiceAccount", "serviceaccounts",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.ServiceAccounts(namespace).List(ctx, o)
-			},
-			func(ctx context.Context, name string) (object, error) {
-				return core.ServiceAccounts(namespace).Get(ctx, name, get)
-			},
-		},
-		{
-			"v1", "Secret", "secrets",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.Secrets(namespace).List(ctx, o)
-			},
-			func(ctx context.Context, name string) (object, error) {
-				return core.Secrets(namespace).Get(ctx, name, get)
-			},
-		},
-		{
-			"v1", "ConfigMap", "configmaps",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.ConfigMaps(namespace).List(ctx, o)
-			},
-			func(ctx context.Context, name string) (object, error) {
-				return core.ConfigMaps(namespace).Get(ctx, name, get)
-			},
-		},
+		{"v1", "ServiceAccount", "serviceaccounts", listing(core.ServiceAccounts(namespace)), getting(core.ServiceAccounts(namespace))},
+		{"v1", "Secret", "secrets", listing(core.Secrets(namespace)), getting(core.Secrets(namespace))},
+		{"v1", "ConfigMap", "configmaps", listing(core.ConfigMaps(namespace)), getting(core.ConfigMaps(namespace))},
 		{
 			"v1", "PersistentVolumeClaim", "persistentvolumeclaims",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.PersistentVolumeClaims(namespace).List(ctx, o)
-			},
-			func(ctx context.Context, name string) (object, error) {
-				return core.PersistentVolumeClaims(namespace).Get(ctx, name, get)
-			},
+			listing(core.PersistentVolumeClaims(namespace)), getting(core.PersistentVolumeClaims(namespace)),
 		},
-		{
-			"rbac.authorization.k8s.io/v1", "Role", "roles",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return rbac.Roles(namespace).List(ctx, o)
-			}, nil,
-		},
-		{
-			"rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return rbac.RoleBindings(namespace).List(ctx, o)
-			}, nil,
-		},
-		{
-			"v1", "Service", "services",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.Services(namespace).List(ctx, o)
-			}, nil,
-		},
-		{
-			"networking.k8s.io/v1", "NetworkPolicy", "networkpolicies",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return c.clientset.NetworkingV1().NetworkPolicies(namespace).List(ctx, o)
-			}, nil,
-		},
-		{
-			"policy/v1", "PodDisruptionBudget", "poddisruptionbudgets",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return c.clientset.PolicyV1().PodDisruptionBudgets(namespace).List(ctx, o)
-			}, nil,
-		},
-		{
-			"apps/v1", "StatefulSet", "statefulsets",
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return apps.StatefulSets(namespace).List(ctx, o)
-			}, nil,
-		},
+		{rbacVersion, "Role", "roles", listing(rbac.Roles(namespace)), nil},
+		{rbacVersion, "RoleBinding", "rolebindings", listing(rbac.RoleBindings(namespace)), nil},
+		{"v1", "Service", "services", listing(core.Services(namespace)), nil},
+		{"networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", listing(c.clientset.NetworkingV1().NetworkPolicies(namespace)), nil},
+		{"policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", listing(c.clientset.PolicyV1().PodDisruptionBudgets(namespace)), nil},
+		{"apps/v1", "StatefulSet", "statefulsets", listing(apps.StatefulSets(namespace)), nil},
 	}
 	if !secrets {
 		kinds = slices.DeleteFunc(kinds, func(k objectKind) bool { return k.kind == "Secret" })

@@ -216,6 +216,16 @@ func (d *Deployment) ReplicaMode() bool {
 	return d.Workload != nil && d.Workload.ServiceName == d.Workload.Name+"-headless"
 }
 
+// Intended names the instance that is meant to be the primary, because a failover
+// made it so. Empty when no failover was made, and for plain addresses, whose notes
+// are not kept with them. It is as old as the Deployment.
+func (d *Deployment) Intended() string {
+	if d.Workload == nil {
+		return ""
+	}
+	return d.Workload.Annotations[NotePrimary]
+}
+
 // Instance returns the instance with the given name, or nil.
 func (d *Deployment) Instance(name string) *Instance {
 	for i := range d.Instances {

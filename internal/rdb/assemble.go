@@ -11,11 +11,10 @@ import (
 // version is that of the first payload. Errors of the underlying writer are returned
 // by every method that writes.
 type Assembler struct {
-	w       io.Writer
-	buf     []byte
-	crc     uint64
-	version uint16
-	begun   bool
+	w     io.Writer
+	buf   []byte
+	crc   uint64
+	begun bool
 }
 
 // assembleAt is how many bytes are collected before they are written: the checksum is
@@ -80,12 +79,9 @@ func (a *Assembler) Close() error {
 	return err
 }
 
-// Version returns the version in the file's header.
-func (a *Assembler) Version() uint16 { return a.version }
-
 func (a *Assembler) head(version uint16) {
 	if !a.begun {
-		a.begun, a.version = true, version
+		a.begun = true
 		a.buf = fmt.Appendf(a.buf, "REDIS%04d", version)
 	}
 }

@@ -117,7 +117,7 @@ func Copy(ctx context.Context, from storage.Store, entry Entry, to storage.Store
 		}
 	}
 	if err == nil {
-		err = target(storeBytes(ctx, to, path.Join(dir, m.ID+manifestSuffix), text))
+		err = target(storeBytes(ctx, to, path.Join(dir, m.ID+manifestSuffix), text, storage.CreateOptions{}))
 	}
 	if err != nil {
 		c.undo(ctx)
@@ -219,16 +219,4 @@ func (c *copying) undo(ctx context.Context) {
 	for _, name := range c.stored {
 		_ = c.to.Remove(ctx, name)
 	}
-}
-
-func storeBytes(ctx context.Context, store storage.Store, name string, data []byte) error {
-	w, err := store.Create(ctx, name, storage.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
-	return w.Commit(ctx)
 }

@@ -195,7 +195,12 @@ func storeManifest(ctx context.Context, store storage.Store, dir string, m *Mani
 	if err != nil {
 		return err
 	}
-	w, err := store.Create(ctx, path.Join(dir, m.ID+manifestSuffix), storage.CreateOptions{})
+	return storeBytes(ctx, store, path.Join(dir, m.ID+manifestSuffix), data, storage.CreateOptions{})
+}
+
+// storeBytes stores a small object. It exists completely or not at all.
+func storeBytes(ctx context.Context, store storage.Store, name string, data []byte, o storage.CreateOptions) error {
+	w, err := store.Create(ctx, name, o)
 	if err != nil {
 		return err
 	}

@@ -61,15 +61,7 @@ func putJSON(ctx context.Context, store storage.Store, name string, value any) e
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", store.Location(name), err)
 	}
-	w, err := store.Create(ctx, name, storage.CreateOptions{Overwrite: true})
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	if _, err := w.Write(append(data, '\n')); err != nil {
-		return err
-	}
-	return w.Commit(ctx)
+	return storeBytes(ctx, store, name, append(data, '\n'), storage.CreateOptions{Overwrite: true})
 }
 
 // getJSON reads what putJSON stored. Fields it does not know are left out: a newer

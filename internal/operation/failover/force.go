@@ -138,8 +138,8 @@ func (f Failover) planForce(ctx context.Context, d *operation.Deployment, o Forc
 		return nil, err
 	}
 	plan := &ForcePlan{
-		Plan:      operation.Plan{Operation: "failover force", Object: d.String(), Findings: []operation.Finding{}},
-		Followers: []string{}, Services: []Move{}, deployment: d, topology: t, options: o,
+		Plan:     operation.Plan{Operation: "failover force", Object: d.String(), Findings: []operation.Finding{}},
+		Services: []Move{}, deployment: d, topology: t, options: o,
 	}
 	noted, err := f.Notes.Note(ctx, d, operation.NotePrimary)
 	if err != nil {
@@ -153,13 +153,7 @@ func (f Failover) planForce(ctx context.Context, d *operation.Deployment, o Forc
 	if err != nil {
 		return nil, err
 	}
-	plan.From, plan.To = from.Name, to.Name
-	for i := range t.Members {
-		m := &t.Members[i]
-		if m.Err == nil && m.Name != from.Name && m.Name != to.Name {
-			plan.Followers = append(plan.Followers, m.Name)
-		}
-	}
+	plan.From, plan.To, plan.Followers = from.Name, to.Name, followers(&t, from, to)
 	for _, s := range d.Services {
 		if s.PodSelector != "" && s.PodSelector != to.Name {
 			plan.Services = append(plan.Services, Move{Service: s.Name, From: s.PodSelector})
@@ -475,20 +469,11 @@ func (c *forcing) recheck(ctx context.Context) error {
 	// A primary that answers again need not be given up.
 	asked, cancel := context.WithTimeout(ctx, c.limits.Timeout)
 	defer cancel()
-	d, err := c.Resolver.Resolve(asked, targetOf(c.deployment))
+	_, i, err := c.answering(asked)
 	if err != nil {
 		return err
 	}
-	i := d.Instance(c.plan.From)
-	if i == nil || i.Down() != nil {
-		return nil
-	}
-	server, err := c.Connector.Connect(asked, d, *i)
-	if err != nil {
-		return nil // that it cannot be reached is why it is given up
-	}
-	defer func() { _ = server.Close() }() // it was only asked
-	if _, err := server.Ping(asked); err == nil {
+	if i != nil {
 		return outdated(c.object, "%s answers again", c.plan.From)
 	}
 	return nil
@@ -568,11 +553,11 @@ func (c *forcing) settleOld(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, c.plan.options.Return)
 	defer cancel()
 	for {
-		d, back := c.returned(waiting)
-		if d != nil {
+		d, i, err := c.answering(waiting)
+		if err == nil {
 			c.result.OldPrimary = c.unreturned(d)
 		}
-		if back {
+		if i != nil && (i.Pod == nil || !i.Pod.Deleting) {
 			return c.demoteReturned(ctx, d)
 		}
 		select {
@@ -587,25 +572,30 @@ func (c *forcing) settleOld(ctx context.Context) error {
 
 const returnInterval = 500 * time.Millisecond
 
-// returned observes the old primary again, which may have another address now.
-func (c *forcing) returned(ctx context.Context) (*operation.Deployment, bool) {
+// answering observes the deployment again, and returns the old primary, which may have
+// another address now, or nil when it does not answer. One that loads its data does
+// not: what it has is not known yet. The error is that the deployment could not be
+// found.
+func (c *forcing) answering(ctx context.Context) (*operation.Deployment, *operation.Instance, error) {
 	d, err := c.Resolver.Resolve(ctx, targetOf(c.deployment))
 	if err != nil {
-		return nil, false
+		return nil, nil, err
 	}
 	i := d.Instance(c.plan.From)
-	if i == nil || i.Down() != nil || i.Pod != nil && i.Pod.Deleting {
-		return d, false
+	if i == nil || i.Down() != nil {
+		return d, nil, nil
 	}
 	asked, cancel := context.WithTimeout(ctx, c.limits.Timeout)
 	defer cancel()
 	server, err := c.Connector.Connect(asked, d, *i)
-	if err != nil {
-		return d, false
+	if err == nil {
+		_, err = server.Ping(asked)
+		_ = server.Close() // it was only asked
 	}
-	defer func() { _ = server.Close() }() // it was only asked
-	_, err = server.Ping(asked)
-	return d, err == nil // not while it loads: what it has is not known then
+	if err != nil {
+		return d, nil, nil // that is the answer
+	}
+	return d, i, nil
 }
 
 // unreturned says what can be known of an old primary that does not answer.

@@ -80,12 +80,7 @@ func (f Failover) plan(ctx context.Context, d *operation.Deployment, o Options) 
 		plan.Findings = append(plan.Findings, checkSettled(&t, primary)...)
 		return plan, nil
 	}
-	for i := range t.Members {
-		m := &t.Members[i]
-		if m.Name != primary.Name && m.Name != target.Name && m.Err == nil {
-			plan.Followers = append(plan.Followers, m.Name)
-		}
-	}
+	plan.Followers = followers(&t, primary, target)
 	for _, s := range d.Services {
 		if s.PodSelector == primary.Name {
 			plan.Services = append(plan.Services, s.Name)
@@ -98,6 +93,17 @@ func (f Failover) plan(ctx context.Context, d *operation.Deployment, o Options) 
 		untried, f.checkBudgets(ctx, d))
 	plan.Steps = plan.steps()
 	return plan, nil
+}
+
+// followers names the instances that answer and change neither role.
+func followers(t *topology.Topology, from, to *topology.Member) []string {
+	names := []string{}
+	for i := range t.Members {
+		if m := &t.Members[i]; m.Err == nil && m.Name != from.Name && m.Name != to.Name {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // Nothing reports whether the target is the primary already.

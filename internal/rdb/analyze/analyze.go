@@ -20,7 +20,6 @@
 package analyze
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"io"
@@ -190,7 +189,7 @@ func (t *tally) add(e *rdb.Entry) error {
 	}
 	t.lastShare.add(a)
 	t.ttl[t.class(e)].add(a)
-	t.addPrefix(prefixOf(e.Key, t.o.Delimiter, t.o.Depth), a)
+	t.addPrefix(rdb.KeyPrefix(e.Key, t.o.Delimiter, t.o.Depth), a)
 	t.biggest.offer(e, a.Memory, a.Memory)
 	if e.Type != rdb.TypeString {
 		t.longest.offer(e, e.Len, a.Memory)
@@ -231,20 +230,6 @@ func (t *tally) prefixesByMemory() []string {
 	return slices.SortedFunc(maps.Keys(t.prefixes), func(a, b string) int {
 		return cmp.Or(cmp.Compare(t.prefixes[b].Memory, t.prefixes[a].Memory), strings.Compare(a, b))
 	})
-}
-
-// prefixOf returns the part of a key up to and including the delimiter of the given
-// number, or the last one when there are fewer.
-func prefixOf(name []byte, delimiter string, depth int) []byte {
-	end := 0
-	for range depth {
-		i := bytes.Index(name[end:], []byte(delimiter))
-		if i < 0 {
-			break
-		}
-		end += i + len(delimiter)
-	}
-	return name[:end]
 }
 
 // ttlClass is a range of times to live, up to and including limit.

@@ -69,7 +69,7 @@ func (t *tally) add(a, b *record) {
 	count(&t.total)
 	count(counted(t.dbs, int(either.db)))
 	count(counted(t.types, either.kind.String()))
-	prefix := prefixOf(either.name, t.opts.Delimiter, t.opts.Depth)
+	prefix := rdb.KeyPrefix(either.name[:min(len(either.name), maxPrefixLen)], t.opts.Delimiter, t.opts.Depth)
 	if c := t.prefixes[string(prefix)]; c != nil { // found without making a string
 		count(c)
 	} else if len(t.prefixes) < maxPrefixes {
@@ -108,21 +108,6 @@ func classify(a, b *record) class {
 	default:
 		return equal
 	}
-}
-
-// prefixOf returns the part of a key up to and including the delimiter of the
-// given number, or the last one when there are fewer.
-func prefixOf(name []byte, delimiter string, depth int) []byte {
-	name = name[:min(len(name), maxPrefixLen)]
-	end := 0
-	for range depth {
-		i := bytes.Index(name[end:], []byte(delimiter))
-		if i < 0 {
-			break
-		}
-		end += i + len(delimiter)
-	}
-	return name[:end]
 }
 
 // remember keeps a key as an example if it is among the first of its class.
