@@ -329,6 +329,7 @@ func TestForcedFailover(t *testing.T) {
 		clients.AwaitWrites(100)
 		clients.Stop()
 		s.in(t).run("failover", "status").exits(0).shows("observed  " + result.To)
+		r.awaitReady(t) // the kubelet probes the new pod after Redis has answered
 		s.in(t).run("replication", "check").exits(0)
 	})
 	t.Run("its pod cannot run", func(t *testing.T) {

@@ -77,7 +77,30 @@ func workload(f found) *operation.Workload {
 		Image:           f.container.Image,
 		Volume:          volume(f),
 		Annotations:     f.Annotations,
+		Manager:         manager(f),
 	}
+}
+
+// manager names the controller that keeps the workload as it is declared elsewhere,
+// by the marks that Argo CD and Flux put on objects, and by ownership.
+func manager(f found) string {
+	if owner := metav1.GetControllerOf(&f.StatefulSet); owner != nil {
+		return owner.Kind + " " + f.Namespace + "/" + owner.Name
+	}
+	const (
+		argoInstance = "argocd.argoproj.io/instance"
+		argoTracking = "argocd.argoproj.io/tracking-id" // application:group/kind:namespace/name
+		fluxSuffix   = ".toolkit.fluxcd.io"
+	)
+	if application, _, _ := strings.Cut(cmp.Or(f.Annotations[argoTracking], f.Labels[argoInstance]), ":"); application != "" {
+		return "Argo CD application " + application
+	}
+	for _, flux := range []struct{ label, kind string }{{"helm", "HelmRelease"}, {"kustomize", "Kustomization"}} {
+		if name := f.Labels[flux.label+fluxSuffix+"/name"]; name != "" {
+			return fmt.Sprintf("Flux %s %s/%s", flux.kind, f.Labels[flux.label+fluxSuffix+"/namespace"], name)
+		}
+	}
+	return ""
 }
 
 // volume finds the data volume: a claim mounted in the Redis container,

@@ -93,6 +93,9 @@ type Workload struct {
 	Volume Volume
 	// Annotations of the workload, for records such as the intended primary.
 	Annotations map[string]string
+	// Manager is the controller that puts the workload back as it is declared
+	// elsewhere: "Argo CD application shop/cache". Empty when nothing tells of one.
+	Manager string
 }
 
 // VolumeKind says where a deployment keeps its data.

@@ -71,6 +71,8 @@ const (
 	// NotePrimary names the instance that is meant to be the primary. Without it,
 	// the chart's own choice counts: ordinal 0.
 	NotePrimary = "redisctl.dev/primary"
+	// NoteRestore holds the record of an unfinished restore as JSON.
+	NoteRestore = "redisctl.dev/restore"
 	// NoteSettings holds, as JSON, the settings that a backup changes while it copies.
 	NoteSettings = "redisctl.dev/backup-settings"
 )
@@ -78,8 +80,22 @@ const (
 // File is a file of an instance that is being read.
 type File interface {
 	io.ReadCloser
-	// Size in bytes, announced before the contents.
+	// Size in bytes, announced before the contents: of the whole, also when Read begins
+	// later.
 	Size() int64
+	// Offset is where Read begins: 0, or behind what is here already.
+	Offset() int64
+	// State tells this file from another one of the same path.
+	State() FileState
+}
+
+// FileState is what a file's system says of it. It is empty where the instance has no
+// tool that tells.
+type FileState struct {
+	// Inode is the number of the file; it survives renaming.
+	Inode string
+	// Modified is when it was last written to, in seconds since 1970.
+	Modified string
 }
 
 // Reporter receives the narration of an operation. It is for people: results

@@ -68,3 +68,21 @@ func (v Version) Compare(o Version) int {
 		cmp.Compare(v.Patch, o.Patch),
 	)
 }
+
+// RDBVersion returns the newest version of the RDB format that servers of version v
+// are known to read: they refuse files and RESTORE payloads of newer ones. Valkey
+// counts like Redis 7.2 and begins a count of its own with 9.0 (RDB_VERSION in rdb.h
+// of the releases). A product or version that is not known is taken for the oldest.
+func (v Version) RDBVersion() int {
+	type release struct{ major, minor, rdb int }
+	known := []release{{7, 4, 12}, {7, 2, 11}, {7, 0, 10}, {5, 0, 9}, {4, 0, 8}, {3, 2, 7}}
+	if v.Product == "valkey" {
+		known = []release{{9, 0, 80}, {7, 2, 11}}
+	}
+	for _, r := range known {
+		if v.Compare(Version{Product: v.Product, Major: r.major, Minor: r.minor}) >= 0 {
+			return r.rdb
+		}
+	}
+	return 6
+}
