@@ -75,7 +75,7 @@ func workload(f found) *operation.Workload {
 		Updated:         int(f.Status.UpdatedReplicas),
 		Container:       f.container.Name,
 		Image:           f.container.Image,
-		Volume:          volume(f),
+		Volume:          dataVolumeOf(f),
 		Annotations:     f.Annotations,
 		Manager:         manager(f),
 	}
@@ -103,9 +103,9 @@ func manager(f found) string {
 	return ""
 }
 
-// volume finds the data volume: a claim mounted in the Redis container,
+// dataVolumeOf finds the data volume: a claim mounted in the Redis container,
 // preferably at /data.
-func volume(f found) operation.Volume {
+func dataVolumeOf(f found) operation.Volume {
 	mounts := slices.Clone(f.container.VolumeMounts)
 	slices.SortStableFunc(mounts, func(a, b corev1.VolumeMount) int {
 		return cmp.Compare(unless(a.MountPath == dataPath), unless(b.MountPath == dataPath))

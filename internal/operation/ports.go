@@ -55,6 +55,12 @@ type Locker interface {
 	Lock(ctx context.Context, d *Deployment) (locked context.Context, release func(), err error)
 }
 
+// LockReader is what a Locker may also be.
+type LockReader interface {
+	// LockHolder returns who holds d's lock, "" when nobody does. It changes nothing.
+	LockHolder(ctx context.Context, d *Deployment) (string, error)
+}
+
 // Notes keeps small texts with a deployment: records of what was begun, which must
 // outlive this process.
 type Notes interface {

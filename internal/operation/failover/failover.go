@@ -56,16 +56,10 @@ func DefaultLimits() Limits {
 	return Limits{Timeout: 5 * time.Second, Pause: 5 * time.Second, Settle: 60 * time.Second}
 }
 
-// lockReader is what a Locker may also be.
-type lockReader interface {
-	// LockHolder returns who holds d's lock, "" when nobody does.
-	LockHolder(ctx context.Context, d *operation.Deployment) (string, error)
-}
-
 // lockedBy returns an *Error of kind Locked when another operator holds d's lock:
 // what was observed meanwhile is of a moment in between.
 func (f Failover) lockedBy(ctx context.Context, d *operation.Deployment) error {
-	lock, ok := f.Locker.(lockReader)
+	lock, ok := f.Locker.(operation.LockReader)
 	if !ok {
 		return nil
 	}

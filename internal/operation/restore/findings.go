@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -24,23 +25,23 @@ type Overrides struct {
 }
 
 // Unverified blocks the restore of a backup that failed verification.
-func (o Overrides) unverified(b Backup, problem error) []operation.Finding {
+func (o Overrides) unverified(name string, problem error) []operation.Finding {
 	if problem == nil {
 		return nil
 	}
 	return []operation.Finding{{
-		Code: "backup-not-verified", Severity: operation.Critical, Subject: b.Name(), Message: problem.Error(),
+		Code: "backup-not-verified", Severity: operation.Critical, Subject: name, Message: problem.Error(),
 		Hint: "redisctl backup list shows others", Override: "--allow-unverified", Overridden: o.Unverified,
 	}}
 }
 
 // otherRelease blocks the restore of another release's data. Where the data of a
 // file without a manifest comes from is not known, which is a notice.
-func (o Overrides) otherRelease(b Backup, d *operation.Deployment, source *snapshot.Source) []operation.Finding {
+func (o Overrides) otherRelease(name string, d *operation.Deployment, source *snapshot.Source) []operation.Finding {
 	switch {
 	case source == nil:
 		return []operation.Finding{{
-			Code: "origin-unknown", Severity: operation.Notice, Subject: b.Name(),
+			Code: "origin-unknown", Severity: operation.Notice, Subject: name,
 			Message: "it has no manifest: which release it is of is not known",
 		}}
 	case d.Namespace == "" || source.Namespace == d.Namespace && source.Release == d.Release:
@@ -51,7 +52,7 @@ func (o Overrides) otherRelease(b Backup, d *operation.Deployment, source *snaps
 		of = source.Instance
 	}
 	return []operation.Finding{{
-		Code: "other-release", Severity: operation.Critical, Subject: b.Name(),
+		Code: "other-release", Severity: operation.Critical, Subject: name,
 		Message:  fmt.Sprintf("it is a backup of %s, not of %s", of, d),
 		Override: "--allow-other-release", Overridden: o.OtherRelease,
 	}}
@@ -100,11 +101,12 @@ func memoryNeeded(s *rdb.Summary) (int64, bool) {
 	return n, err == nil
 }
 
-// Common returns the findings that do not depend on how a backup is restored.
-func (o Overrides) Common(b Backup, d *operation.Deployment, c Contents) []operation.Finding {
+// Common returns the findings that do not depend on how the backup of that name is
+// restored.
+func (o Overrides) Common(name string, d *operation.Deployment, c Contents) []operation.Finding {
 	found := []operation.Finding{}
-	found = append(found, o.unverified(b, c.Problem)...)
-	found = append(found, o.otherRelease(b, d, c.Source)...)
+	found = append(found, o.unverified(name, c.Problem)...)
+	found = append(found, o.otherRelease(name, d, c.Source)...)
 	return append(found, o.managed(d)...)
 }
 
@@ -128,5 +130,22 @@ func NotEmpty(subject string, keys int64, override string, overridden bool) []op
 		Code: "target-not-empty", Severity: operation.Critical, Subject: subject,
 		Message:  fmt.Sprintf("it holds %d keys", keys),
 		Override: override, Overridden: overridden,
+	}}
+}
+
+// Locked blocks a restore while another operator has the deployment's lock. Nothing
+// overrides it: the lock of a process that has ended expires by itself.
+func Locked(ctx context.Context, locker operation.Locker, d *operation.Deployment) []operation.Finding {
+	reader, ok := locker.(operation.LockReader)
+	if !ok {
+		return nil
+	}
+	holder, err := reader.LockHolder(ctx, d)
+	if err != nil || holder == "" {
+		return nil // whoever may not read the lock learns of it when taking it
+	}
+	return []operation.Finding{{
+		Code: "locked", Severity: operation.Critical, Subject: d.String(),
+		Message: holder + " is changing it", Hint: "wait until that is done; a lock whose process was killed expires after 30 s",
 	}}
 }

@@ -26,6 +26,9 @@ type Backup struct {
 	Entry snapshot.Entry
 	// Keys open encrypted data. Nil opens none.
 	Keys *codec.Keys
+	// Visitor, if not nil, is told what the file holds while Verify reads it, see
+	// snapshot.VerifyOptions.
+	Visitor func() rdb.Visitor
 }
 
 // Contents is what a backup holds.
@@ -76,8 +79,9 @@ func (b Backup) Verify(ctx context.Context, now time.Time, report operation.Repo
 		return Contents{}, err
 	}
 	found, err := snapshot.Verify(ctx, b.Store, b.Entry, snapshot.VerifyOptions{
-		Keys: b.Keys,
-		Now:  func() time.Time { return now },
+		Keys:    b.Keys,
+		Visitor: b.Visitor,
+		Now:     func() time.Time { return now },
 		Progress: func(done, total int64) {
 			report.Progress(operation.Progress{Done: done, Total: total, Unit: "bytes"})
 		},
