@@ -55,7 +55,11 @@ fuzz: ## Fuzz the parsers, FUZZTIME each
 	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; done; done
 
 .PHONY: bench
-bench: servers s3-server ## Benchmarks
+bench: servers ## Compare redisctl with other tools, and write docs/benchmarks.md (10 minutes; BENCH_LARGE=1: 15)
+	go test -run '^$$' -bench . -benchtime 2x -timeout 30m ./internal/bench -write $(CURDIR)/docs/benchmarks.md
+
+.PHONY: bench-parts
+bench-parts: servers s3-server ## Benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./internal/rdb/... ./internal/redisconn/... ./internal/snapshot/...
 
 .PHONY: lint

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
 	"github.com/redisctl/redisctl/internal/redis"
 )
 
@@ -29,8 +30,20 @@ type Entry struct {
 	Name string
 	Seq  int64
 	Part Part
-	// line is the text it was read from.
+	// line is the text it was read from, if it was.
 	line string
+}
+
+// text is the line of a manifest (aofInfoFormat in aof.c).
+func (e Entry) text() string {
+	if e.line != "" {
+		return e.line
+	}
+	name := e.Name
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`\"'`, r) }) {
+		name = `"` + rdbdiff.Escape([]byte(name)) + `"`
+	}
+	return fmt.Sprintf("file %s seq %d type %s", name, e.Seq, e.Part)
 }
 
 // Manifest lists the files of a multi-part AOF in the order of loading.
@@ -143,7 +156,7 @@ func (m Manifest) Live() []Entry {
 func (m Manifest) Text() string {
 	var b strings.Builder
 	for _, e := range m.Live() {
-		b.WriteString(e.line)
+		b.WriteString(e.text())
 		b.WriteByte('\n')
 	}
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/rdb"
@@ -44,11 +45,21 @@ func (s Summary) Truncated() int64 { return s.Size - s.Complete }
 // is that of r or of ctx. The Summary is filled as far as the scan came even then.
 // Expired keys of the preamble are counted as of now.
 func Scan(ctx context.Context, r io.Reader, now time.Time) (Summary, error) {
-	var s Summary
+	return Walk(ctx, r, Visitor{}, now)
+}
+
+// Walk is Scan that tells a visitor what it finds.
+func Walk(ctx context.Context, r io.Reader, v Visitor, now time.Time) (Summary, error) {
+	s, _, err := walk(ctx, r, v, now)
+	return s, err
+}
+
+// walk also returns how many bytes are annotations.
+func walk(ctx context.Context, r io.Reader, v Visitor, now time.Time) (s Summary, annotated int64, err error) {
 	head := make([]byte, len(redisMagic))
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return s, err
+		return s, 0, err
 	}
 	head = head[:n]
 	rest := io.MultiReader(bytes.NewReader(head), r)
@@ -60,15 +71,20 @@ func Scan(ctx context.Context, r io.Reader, now time.Time) (Summary, error) {
 		preamble, behind, err := rdb.ScanPreamble(ctx, rest, rdb.Visitor{}, rdb.Options{Now: now})
 		s.Preamble, s.Size = &preamble, preamble.Size
 		if err != nil {
-			return s, err
+			return s, 0, err
 		}
 		rest = behind
 	}
-	c := commands{ctx: ctx, in: bufio.NewReaderSize(rest, window), sum: &s, at: s.Size}
 	s.Complete = s.Size
+	if v.Begin != nil {
+		if err := v.Begin(s.Preamble); err != nil {
+			return s, 0, err
+		}
+	}
+	c := commands{ctx: ctx, in: bufio.NewReaderSize(rest, window), visitor: v, sum: &s, at: s.Size}
 	err = c.scan()
 	s.Size = c.at
-	return s, err
+	return s, c.cur.annotated, err
 }
 
 // The first bytes of an RDB file.
@@ -87,19 +103,32 @@ const (
 	// admits of arguments, and far more than proto-max-bulk-len.
 	maxArgs = 1 << 31
 	maxBulk = 1 << 40
-	// longestName is as much of a command's name as tells MULTI and EXEC from others.
-	longestName = 8
+	// longestName is how long the names of commands are that a Visitor is told; others
+	// are cut. longestKey is the same for keys. Both are in bytes.
+	longestName = 64
+	longestKey  = 256
+	// maxNames bounds how many names are remembered, so that none needs memory twice.
+	maxNames = 4096
 )
 
 // commands scans RESP.
 type commands struct {
-	ctx context.Context //nolint:containedctx // of one scan
-	in  *bufio.Reader
+	ctx     context.Context //nolint:containedctx // of one scan
+	in      *bufio.Reader
+	visitor Visitor
+	// out, if not nil, gets what is read, without annotations.
+	out io.Writer
 	sum *Summary
 	// at is the offset of the next byte, start that of the current command.
 	at, start int64
 	// block is how many commands an open transaction has, 0 when there is none.
 	block int64
+	// cur is the current command, keyArg the number of the argument that is its key,
+	// key what cur.Key is kept in.
+	cur    Command
+	keyArg int64
+	key    []byte
+	names  map[string]string
 }
 
 // errTail says that the input ended within a command.
@@ -129,6 +158,7 @@ func (c *commands) next() error {
 	}
 	if line[0] == '#' {
 		c.annotate(line)
+		c.cur.annotated += c.at - c.start
 		c.complete()
 		return nil
 	}
@@ -136,64 +166,102 @@ func (c *commands) next() error {
 	if err != nil {
 		return err
 	}
-	var name string
+	c.cur.Start, c.cur.Key, c.keyArg = c.start, nil, 0
 	for i := range args {
-		if name, err = c.argument(i, name); err != nil {
+		if err := c.argument(i); err != nil {
 			return err
 		}
 	}
-	return c.count(name)
+	return c.count()
 }
 
-// argument reads one argument. Only the first is looked at.
-func (c *commands) argument(i int64, name string) (string, error) {
+// argument reads one argument. Only the name and the key are looked at.
+func (c *commands) argument(i int64) error {
 	line, err := c.line()
 	if err != nil {
-		return "", err
+		return err
 	}
 	length, err := c.number(line, '$', 0, maxBulk)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if i == 0 && length <= longestName {
-		text, err := c.in.Peek(int(length))
+	if i == 0 || i == c.keyArg {
+		text, err := c.in.Peek(int(min(length, longestKey)))
 		if err != nil {
 			_ = c.skip(length) // to learn how much there is; the first error counts
-			return "", c.ended(err)
+			return c.ended(err)
 		}
-		name = string(bytes.ToUpper(text))
+		c.note(i, text)
 	}
 	if err := c.skip(length); err != nil {
-		return "", err
+		return err
 	}
 	end, err := c.in.Peek(2)
 	if err != nil {
 		_ = c.skip(2)
-		return "", c.ended(err)
+		return c.ended(err)
 	}
 	if !bytes.Equal(end, []byte("\r\n")) {
-		return "", c.fault("an argument of %d bytes is not followed by a line end", length)
+		return c.fault("an argument of %d bytes is not followed by a line end", length)
 	}
-	return name, c.skip(2)
+	return c.skip(2)
+}
+
+// note keeps an argument that is of interest.
+func (c *commands) note(i int64, text []byte) {
+	if i == 0 {
+		c.cur.Name = c.name(text[:min(len(text), longestName)])
+		c.keyArg = keyArgument(c.cur.Name)
+		return
+	}
+	if c.cur.Name != nameSelect {
+		c.key = append(c.key[:0], text...)
+		c.cur.Key = c.key
+		return
+	}
+	if db, err := strconv.Atoi(string(text)); err == nil {
+		c.cur.DB = db
+	}
+}
+
+// name returns the upper case of text without a new string for each command.
+func (c *commands) name(text []byte) string {
+	if name, ok := c.names[string(text)]; ok {
+		return name
+	}
+	name := strings.ToUpper(string(text))
+	if c.names == nil {
+		c.names = make(map[string]string)
+	}
+	if len(c.names) < maxNames {
+		c.names[string(text)] = name
+	}
+	return name
 }
 
 // count adds a complete command.
-func (c *commands) count(name string) error {
-	switch {
-	case name == "MULTI" && c.block > 0:
+func (c *commands) count() error {
+	ends := true // a point where the file may be cut
+	switch name := c.cur.Name; {
+	case name == nameMulti && c.block > 0:
 		return c.fault("MULTI inside of a transaction")
-	case name == "MULTI":
-		c.block = 1
-	case name == "EXEC" && c.block > 0:
+	case name == nameMulti:
+		c.block, ends = 1, false
+	case name == nameExec && c.block > 0:
 		c.sum.Commands += c.block + 1
 		c.block = 0
 	case c.block > 0:
 		c.block++
+		ends = false
 	default:
 		c.sum.Commands++
 	}
 	c.complete()
-	return nil
+	c.cur.End, c.cur.Ends = c.at, ends
+	if c.visitor.Command == nil {
+		return nil
+	}
+	return c.visitor.Command(&c.cur)
 }
 
 // complete notes that a server could stop loading here.
@@ -218,6 +286,7 @@ func (c *commands) annotate(line []byte) {
 		c.sum.From = &at
 	}
 	c.sum.Until = &at
+	c.cur.Time = at
 }
 
 // line reads a line without its end. It is never empty.
@@ -235,6 +304,11 @@ func (c *commands) line() ([]byte, error) {
 	line, ok := bytes.CutSuffix(text, []byte("\r\n"))
 	if !ok || len(line) == 0 || !starts(line[0]) {
 		return nil, c.fault("a line %.32q", text)
+	}
+	if c.out != nil && line[0] != '#' {
+		if _, err := c.out.Write(text); err != nil {
+			return nil, err
+		}
 	}
 	return line, nil
 }
@@ -256,7 +330,11 @@ func (c *commands) number(line []byte, mark byte, least, most int64) (int64, err
 
 // skip passes over n bytes.
 func (c *commands) skip(n int64) error {
-	skipped, err := io.CopyN(io.Discard, c.in, n)
+	to := c.out
+	if to == nil {
+		to = io.Discard
+	}
+	skipped, err := io.CopyN(to, c.in, n)
 	c.at += skipped
 	if err != nil {
 		return c.ended(err)

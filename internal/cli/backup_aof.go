@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ type backupAOFOptions struct {
 	backup   backup.AOFOptions
 	store    storeOptions
 	encoding encodingOptions
+	fleet    fleetOptions
 	dryRun   bool
 }
 
@@ -33,15 +35,25 @@ annotation first, and the next backup aof sets it back after kill -9. Where CONF
 disabled, a rewrite during the copy is noticed and the copy begins again.
 
 The file that the server appends to is copied as long as it is when the copy begins. A
-command or transaction at its end that is not complete is left out, which is said.`,
+command or transaction at its end that is not complete is left out, which is said.
+
+When the copy is interrupted, what has arrived is kept, and the next backup aof to the
+same folder goes on with it where inode, size, time and SHA-256 prove that it is the same
+file. Copies that are compressed or encrypted, or go to object storage or to several
+places, begin anew.
+
+With --all-namespaces or --all-releases one backup of each release is made: exit code 3
+when some failed.`,
 		Example: `  redisctl backup aof -n redis-prod
   redisctl backup aof -n redis-prod --pod cache-redis-0 --backup-dir /backups
-  redisctl backup aof -n redis-prod --dry-run`,
+  redisctl backup aof -n redis-prod --dry-run
+  redisctl backup aof --all-namespaces --parallel 2`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
 	o.store.addTargets(cmd)
 	o.encoding.addFlags(cmd)
+	o.fleet.addFlags(cmd)
 	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
 	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod)")
 	f.BoolVar(&o.backup.IgnoreSpace, "ignore-space", false, "go on although free space may not suffice")
@@ -64,23 +76,43 @@ func (a *app) runBackupAOF(ctx context.Context, o backupAOFOptions, _ []string) 
 	if err := o.complete(a.globals); err != nil {
 		return err
 	}
+	if o.fleet.selected() {
+		return fleetBackup[backup.AOFPlan]{o.fleet, o.store, o.encoding, o.dryRun, o.one}.run(ctx, a)
+	}
 	r, err := a.openBackup(ctx, o.store, o.encoding, o.dryRun)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	m, err := o.one(ctx, r)
+	if m.plan != nil {
+		return errors.Join(a.print(planDocument(m.plan.Plan, m.plan)), err)
+	}
+	return r.finish(m.stored, m.manifest, err)
+}
+
+// one backs up one release, or plans it. The error of a setting that could not be put
+// back comes together with a manifest.
+func (o *backupAOFOptions) one(ctx context.Context, r *backupRun) (made[backup.AOFPlan], error) {
 	op := r.aof()
 	plan, err := op.Plan(ctx, r.d, o.backup)
 	if err != nil {
-		return err
+		return made[backup.AOFPlan]{}, err
 	}
-	next := "redisctl info persistence" + a.targetFlags(r.d)
-	if proceed, err := a.reviewNext(r.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), next); !proceed {
-		return err
+	m := made[backup.AOFPlan]{source: plan.Source}
+	if o.dryRun {
+		m.plan = plan
+		return m, plan.Refusal()
 	}
-	manifest, err := op.Apply(ctx, plan)
-	if manifest == nil {
-		return withNext(err, next)
+	next := "redisctl info persistence" + r.app.targetFlags(r.d)
+	if err := plan.Refusal(); err != nil {
+		return m, withNext(err, next)
 	}
-	return r.finish(plan.Folder(), manifest, err) // the error is of a setting that could not be put back
+	tellFindings(r.reporter, plan.Findings)
+	m.manifest, err = op.Apply(ctx, plan)
+	if m.manifest == nil {
+		return m, withNext(err, next)
+	}
+	m.stored = r.stored(plan.Folder(), m.manifest)
+	return m, err
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -14,11 +15,13 @@ type backupSetOptions struct {
 	backup   backup.SetOptions
 	store    storeOptions
 	encoding encodingOptions
+	fleet    fleetOptions
 }
 
 func (o *backupSetOptions) addFlags(cmd *cobra.Command) {
 	o.store.addTargets(cmd)
 	o.encoding.addFlags(cmd)
+	o.fleet.addFlags(cmd)
 	addSecretsFlag(cmd, &o.backup)
 }
 
@@ -37,7 +40,10 @@ running servers differ from redis.conf.
 
 Passwords, hashes of ACL users and what Helm values call a password, token or secret are
 replaced by a placeholder, unless --include-secrets is given together with encryption.
-What may not be read (CONFIG is disabled, Helm's Secret) is said, and in the file.`,
+What may not be read (CONFIG is disabled, Helm's Secret) is said, and in the file.
+
+With --all-namespaces or --all-releases one backup of each release is made: exit code 3
+when some failed.`,
 		Example: `  redisctl backup config -n redis-prod
   redisctl backup config -n redis-prod --include-secrets --recipients-file ops.txt
   redisctl backup config --address 127.0.0.1:6379 -o jsonpath='{.config.instances[*].differences}'`,
@@ -50,29 +56,50 @@ What may not be read (CONFIG is disabled, Helm's Secret) is said, and in the fil
 
 func (a *app) runBackupConfig(ctx context.Context, o backupSetOptions, _ []string) error {
 	o.backup.Timeout = a.globals.timeout
+	if o.fleet.selected() {
+		return o.several(func(ctx context.Context, r *backupRun) (made[noPlan], error) {
+			m, config, err := o.oneConfig(ctx, r)
+			if err == nil {
+				err = unreadConfig(config)
+			}
+			return m, err
+		}).run(ctx, a)
+	}
 	r, err := a.openBackup(ctx, o.store, o.encoding, false)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	manifest, config, dir, err := r.config().Run(ctx, r.d, o.backup)
+	m, config, err := o.oneConfig(ctx, r)
 	if err != nil {
-		return withNext(err, "redisctl health"+a.targetFlags(r.d))
-	}
-	r.done()
-	stored := r.stored(dir, manifest)
-	if err := a.print(configDocument(stored, manifest, config)); err != nil {
 		return err
 	}
-	if unread := unreadConfig(config); unread > 0 {
-		return outcome(operation.Partial, "%d of %d parts of the configuration could not be read", unread, len(config.Instances)+1)
+	r.done()
+	if err := a.print(configDocument(m.stored, m.manifest, config)); err != nil {
+		return err
 	}
-	return partial(stored)
+	return cmp.Or(unreadConfig(config), partial(m.stored))
 }
 
-// unreadConfig counts the instances without settings, and missing Helm values of a
-// release.
-func unreadConfig(c *backup.ConfigDocument) int {
+// noPlan is the plan of what changes nothing on the servers: there is none.
+type noPlan struct{}
+
+// several backs up several releases.
+func (o *backupSetOptions) several(one func(context.Context, *backupRun) (made[noPlan], error)) fleetBackup[noPlan] {
+	return fleetBackup[noPlan]{o.fleet, o.store, o.encoding, false, one}
+}
+
+func (o *backupSetOptions) oneConfig(ctx context.Context, r *backupRun) (made[noPlan], *backup.ConfigDocument, error) {
+	manifest, config, dir, err := r.config().Run(ctx, r.d, o.backup)
+	if err != nil {
+		return made[noPlan]{}, nil, withNext(err, "redisctl health"+r.app.targetFlags(r.d))
+	}
+	return made[noPlan]{manifest: manifest, stored: r.stored(dir, manifest)}, config, nil
+}
+
+// unreadConfig is the outcome when instances are without settings, or a release without
+// its Helm values; nil when everything was read.
+func unreadConfig(c *backup.ConfigDocument) error {
 	unread := 0
 	for _, i := range c.Instances {
 		if i.Problem != "" {
@@ -82,7 +109,10 @@ func unreadConfig(c *backup.ConfigDocument) int {
 	if c.Helm == nil && c.Release != "" {
 		unread++
 	}
-	return unread
+	if unread == 0 {
+		return nil
+	}
+	return outcome(operation.Partial, "%d of %d parts of the configuration could not be read", unread, len(c.Instances)+1)
 }
 
 func (a *app) newBackupResourcesCommand() *cobra.Command {
@@ -98,7 +128,10 @@ because new pods begin with pod 0 as the primary, whatever was promoted before.
 
 Secrets are left out, and named at the top of the stream, unless --include-secrets is
 given together with encryption. Volume claims are kept, not their contents: see backup
-rdb and backup aof.`,
+rdb and backup aof.
+
+With --all-namespaces or --all-releases one backup of each release is made: exit code 3
+when some failed.`,
 		Example: `  redisctl backup resources -n redis-prod
   redisctl backup resources -n redis-prod --include-secrets --recipients-file ops.txt`,
 		Args: noArgs,
@@ -110,14 +143,22 @@ rdb and backup aof.`,
 
 func (a *app) runBackupResources(ctx context.Context, o backupSetOptions, _ []string) error {
 	o.backup.Timeout = a.globals.timeout
+	if o.fleet.selected() {
+		return o.several(o.oneResources).run(ctx, a)
+	}
 	r, err := a.openBackup(ctx, o.store, o.encoding, false)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	m, err := o.oneResources(ctx, r)
+	return r.finish(m.stored, m.manifest, err)
+}
+
+func (o *backupSetOptions) oneResources(ctx context.Context, r *backupRun) (made[noPlan], error) {
 	manifest, dir, err := r.resources().Run(ctx, r.d, o.backup)
 	if err != nil {
-		return err
+		return made[noPlan]{}, err
 	}
-	return r.finish(dir, manifest, nil)
+	return made[noPlan]{manifest: manifest, stored: r.stored(dir, manifest)}, nil
 }

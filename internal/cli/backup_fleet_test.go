@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
 )
@@ -81,7 +82,7 @@ func TestBackupOfAllNamespaces(t *testing.T) {
 	}
 	store := filepath.Join(t.TempDir(), "backups")
 	line := []string{"backup", "rdb", "-A", "-o", "json", "--backup-dir", store}
-	backups := func(line ...string) (fleet backupFleet, code int) {
+	backups := func(line ...string) (fleet backupFleet[backup.Plan], code int) {
 		t.Helper()
 		out, code := r.run(t, line...)
 		require.NoError(t, json.Unmarshal([]byte(out), &fleet), out)

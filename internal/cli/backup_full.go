@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,7 @@ type backupFullOptions struct {
 	set      backup.SetOptions
 	store    storeOptions
 	encoding encodingOptions
+	fleet    fleetOptions
 	dryRun   bool
 }
 
@@ -28,15 +30,20 @@ manifest does, which is written last: there is no half of it. RDB and append-onl
 come from the same instance.
 
 Passwords and Secrets are left out unless --include-secrets is given together with
-encryption.`,
+encryption.
+
+With --all-namespaces or --all-releases one backup of each release is made: exit code 3
+when some failed.`,
 		Example: `  redisctl backup full -n redis-prod
   redisctl backup full -n redis-prod --include-secrets --recipients-file ops.txt --compress zstd
-  redisctl backup full -n redis-prod --dry-run`,
+  redisctl backup full -n redis-prod --dry-run
+  redisctl backup full --all-namespaces --parallel 2`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
 	o.store.addTargets(cmd)
 	o.encoding.addFlags(cmd)
+	o.fleet.addFlags(cmd)
 	addSecretsFlag(cmd, &o.set)
 	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
 	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod)")
@@ -51,23 +58,43 @@ func (a *app) runBackupFull(ctx context.Context, o backupFullOptions, _ []string
 		return operation.Errorf(operation.Usage, "--stall-timeout %s: it must be positive", o.backup.Stall)
 	}
 	o.backup.Instance, o.backup.Timeout, o.set.Timeout = a.globals.target.Pod, a.globals.timeout, a.globals.timeout
+	if o.fleet.selected() {
+		return fleetBackup[backup.FullPlan]{o.fleet, o.store, o.encoding, o.dryRun, o.one}.run(ctx, a)
+	}
 	r, err := a.openBackup(ctx, o.store, o.encoding, o.dryRun)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	m, err := o.one(ctx, r)
+	if m.plan != nil {
+		return errors.Join(a.print(planDocument(m.plan.Plan, m.plan)), err)
+	}
+	return r.finish(m.stored, m.manifest, err)
+}
+
+// one backs up one release, or plans it. The error of a setting that could not be put
+// back comes together with a manifest.
+func (o *backupFullOptions) one(ctx context.Context, r *backupRun) (made[backup.FullPlan], error) {
 	op := backup.Full{RDB: r.rdb(), AOF: r.aof(), Config: r.config(), Resources: r.resources()}
 	plan, err := op.Plan(ctx, r.d, o.backup, o.set)
 	if err != nil {
-		return err
+		return made[backup.FullPlan]{}, err
 	}
-	next := "redisctl health" + a.targetFlags(r.d)
-	if proceed, err := a.reviewNext(r.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), next); !proceed {
-		return err
+	m := made[backup.FullPlan]{source: plan.Source}
+	if o.dryRun {
+		m.plan = plan
+		return m, plan.Refusal()
 	}
-	manifest, err := op.Apply(ctx, plan)
-	if manifest == nil {
-		return withNext(err, next)
+	next := "redisctl health" + r.app.targetFlags(r.d)
+	if err := plan.Refusal(); err != nil {
+		return m, withNext(err, next)
 	}
-	return r.finish(plan.Folder(), manifest, err) // the error is of a setting that could not be put back
+	tellFindings(r.reporter, plan.Findings)
+	m.manifest, err = op.Apply(ctx, plan)
+	if m.manifest == nil {
+		return m, withNext(err, next)
+	}
+	m.stored = r.stored(plan.Folder(), m.manifest)
+	return m, err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
 )
@@ -17,6 +19,8 @@ type backupListOptions struct {
 	store  storeOptions
 	filter backupFilter
 	limit  int
+	// volumes lists volume snapshots instead.
+	volumes bool
 }
 
 // backupFilter narrows down which backups a command is about, beyond -n, -r and
@@ -88,20 +92,58 @@ type listed struct {
 	store storage.Store
 }
 
-// listAll is listBackups for several stores.
-func (a *app) listAll(ctx context.Context, stores []storage.Store, f backupFilter) ([]listed, error) {
+// storeProblem is a store that could not be read, in results about several.
+type storeProblem struct {
+	Location string `json:"location"`
+	Error    string `json:"error"`
+
+	err error
+}
+
+// listAll is listBackups for several stores. One that cannot be listed hides nothing of
+// the others; the error is for when none could be.
+func (a *app) listAll(ctx context.Context, stores []storage.Store, f backupFilter) ([]listed, []storeProblem, error) {
 	var all []listed
+	var problems []storeProblem
+	var errs []error
 	for _, store := range stores {
 		entries, err := a.listBackups(ctx, store, f)
+		if operation.KindOf(err) == operation.Usage && err != nil {
+			return nil, nil, err // it is not about the store
+		}
 		if err != nil {
-			return nil, err
+			problems = append(problems, storeProblem{Location: store.Location(""), Error: err.Error(), err: err})
+			errs = append(errs, err)
 		}
 		for _, e := range entries {
 			all = append(all, listed{e, store})
 		}
 	}
+	if len(problems) == len(stores) {
+		return nil, nil, allFailed(errs)
+	}
 	slices.SortStableFunc(all, func(a, b listed) int { return b.Created.Compare(a.Created) })
-	return all, nil
+	return all, problems, nil
+}
+
+// allFailed is the failure of several targets, of which none succeeded.
+func allFailed(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return operation.Errorf(combined(0, errs), "%w", errors.Join(errs...))
+}
+
+// problemBlock names the stores that could not be read.
+func problemBlock(problems []storeProblem) render.Block {
+	list := render.List{}
+	for _, p := range problems {
+		list = append(list, render.Entry{
+			Mark: render.Cell{Text: "✗", Style: render.Bad}, Line: []render.Cell{{Text: p.Location, Style: render.Strong}},
+			Details: []string{p.Error},
+		})
+	}
+	return list
 }
 
 func (a *app) newBackupListCommand() *cobra.Command {
@@ -116,22 +158,32 @@ listed.
 The states: intact (as far as that shows without reading), incomplete (no manifest: the
 backup did not finish), damaged, unsupported (made by a newer redisctl), unreadable (the
 manifest could not be read), foreign (a file that redisctl did not make), removing (a
-prune was interrupted).`,
+prune was interrupted).
+
+With several --from, a store that cannot be listed is named behind the others' backups
+(exit code 3).
+
+With --volumes the VolumeSnapshots that backup volume made are listed instead, from the
+cluster: of all namespaces without -n. The other flags are about stores.`,
 		Example: `  redisctl backup list
   redisctl backup list -n redis-prod --since 24h -o name
   redisctl backup list --state damaged,incomplete
   redisctl backup list --from /backups --from s3://dr-backups/redis
+  redisctl backup list --volumes -n redis-prod
   redisctl backup list --until 30d --instance cache-redis-1 --limit 10`,
 		Args: noArgs,
 		RunE: runWith(a, &o, func(ctx context.Context, o backupListOptions, _ []string) error {
 			if o.limit < 0 {
 				return operation.Errorf(operation.Usage, "--limit %d: it must not be negative", o.limit)
 			}
+			if o.volumes {
+				return a.listVolumes(ctx, o.limit)
+			}
 			stores, err := a.openStores(o.store)
 			if err != nil {
 				return err
 			}
-			entries, err := a.listAll(ctx, stores, o.filter)
+			entries, problems, err := a.listAll(ctx, stores, o.filter)
 			if err != nil {
 				return err
 			}
@@ -139,12 +191,19 @@ prune was interrupted).`,
 			if o.limit > 0 && total > o.limit {
 				entries = entries[:o.limit]
 			}
-			return a.print(listDocument(stores, entries, total, a.system.Now()))
+			if err := a.print(listDocument(stores, entries, problems, total, a.system.Now())); err != nil {
+				return err
+			}
+			if len(problems) > 0 {
+				return outcome(operation.Partial, "%d of %d stores could not be listed", len(problems), len(stores))
+			}
+			return nil
 		}),
 	}
 	o.store.addSource(cmd)
 	o.filter.addFlags(cmd)
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "at most so many (default all)")
+	cmd.Flags().BoolVar(&o.volumes, "volumes", false, "list the volume snapshots in the cluster instead")
 	return cmd
 }
 
@@ -172,7 +231,7 @@ database. ID is an id from backup list, or the beginning of exactly one.`,
 				Next: "redisctl backup verify " + args[0],
 			}
 		}
-		return a.print(showDocument(store, entry))
+		return a.print(showDocument(store, entry, a.system.Now()))
 	})
 	return cmd
 }

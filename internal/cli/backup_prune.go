@@ -14,6 +14,7 @@ import (
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/snapshot/retention"
+	"github.com/redisctl/redisctl/internal/storage"
 )
 
 type backupPruneOptions struct {
@@ -42,7 +43,8 @@ removed with --damaged only, incomplete ones when they are older than a day.
 
 A policy that keeps nothing is refused. Without -n and -r the backups of all releases are
 pruned, each release by itself. An interrupted prune leaves nothing that looks like a
-backup, and the next one finishes it. Exit code 3 when some could not be removed.`,
+backup, and the next one finishes it. Exit code 3 when some could not be removed.
+With several --from each store is pruned by itself: 3 when one of them fails.`,
 		Example: `  redisctl backup prune -n redis-prod --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   redisctl backup prune -n redis-prod -r cache --keep-last 3 --keep-within 2d --yes
   redisctl backup prune --keep-last 10 --damaged --yes -o json`,
@@ -80,14 +82,18 @@ func (a *app) runBackupPrune(ctx context.Context, o backupPruneOptions, _ []stri
 			return operation.Errorf(operation.Usage, "--keep-within: %w", err)
 		}
 	}
-	store, err := a.openSource(o.store)
+	stores, err := a.openStores(o.store)
 	if err != nil {
 		return err
 	}
 	reporter, done := a.narrator()
 	defer done()
-	op := prune.Prune{Store: store, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version}
-	plan, err := op.Plan(ctx, prune.Options{Filter: filter, Policy: o.policy})
+	options := prune.Options{Filter: filter, Policy: o.policy}
+	if len(stores) > 1 {
+		return a.pruneSeveral(ctx, o, stores, options, reporter, done)
+	}
+	op := a.pruner(stores[0], reporter)
+	plan, err := op.Plan(ctx, options)
 	if err != nil {
 		return withNext(err, "redisctl backup prune --help")
 	}
@@ -107,6 +113,112 @@ func (a *app) runBackupPrune(ctx context.Context, o backupPruneOptions, _ []stri
 		}
 	}
 	return err
+}
+
+func (a *app) pruner(store storage.Store, reporter operation.Reporter) prune.Prune {
+	return prune.Prune{Store: store, Reporter: reporter, Now: a.system.Now, Version: ThisBuild().Version}
+}
+
+// prunedStores is the JSON form of `backup prune` with several stores.
+type prunedStores struct {
+	Stores []prunedStore `json:"stores"`
+}
+
+// prunedStore is one of them: the plan with --dry-run, else the result.
+type prunedStore struct {
+	Location string        `json:"location"`
+	Error    string        `json:"error,omitempty"`
+	Plan     *prune.Plan   `json:"plan,omitempty"`
+	Result   *prune.Result `json:"result,omitempty"`
+
+	op  prune.Prune
+	err error
+}
+
+func (p *prunedStore) failed(err error) {
+	if err != nil {
+		p.err, p.Error = err, err.Error()
+	}
+}
+
+// pruneSeveral prunes each store by itself: one that fails costs the others nothing.
+func (a *app) pruneSeveral(
+	ctx context.Context, o backupPruneOptions, stores []storage.Store, options prune.Options, reporter operation.Reporter, done func(),
+) error {
+	result := prunedStores{Stores: make([]prunedStore, len(stores))}
+	remove, summaries := 0, []string{}
+	for i, store := range stores {
+		p := &result.Stores[i]
+		p.Location, p.op = store.Location(""), a.pruner(store, reporter)
+		plan, err := p.op.Plan(ctx, options)
+		if err != nil && operation.KindOf(err) == operation.Usage {
+			return withNext(err, "redisctl backup prune --help") // the policy is wrong for all
+		}
+		p.failed(err)
+		if p.Plan = plan; plan != nil {
+			remove += plan.Remove
+			summaries = append(summaries, plan.Summary())
+		}
+	}
+	if !o.dryRun && !o.yes && remove > 0 {
+		if err := a.confirmName(&operation.Deployment{Name: "prune"}, "%s", strings.Join(summaries, ", ")); err != nil {
+			return err
+		}
+	}
+	for i := range result.Stores {
+		p := &result.Stores[i]
+		if p.Plan == nil || o.dryRun {
+			continue
+		}
+		var err error
+		p.Result, err = p.op.Apply(ctx, p.Plan)
+		p.failed(err)
+		p.Plan = nil
+	}
+	done()
+	if err := a.print(result.document(a.system.Now())); err != nil {
+		return err
+	}
+	return result.outcome()
+}
+
+func (r *prunedStores) outcome() error {
+	var failures []error
+	for _, p := range r.Stores {
+		if p.err != nil {
+			failures = append(failures, p.err)
+		}
+	}
+	if len(failures) == 0 {
+		return nil
+	}
+	return outcome(combined(len(r.Stores)-len(failures), failures), "%d of %d stores were not pruned", len(failures), len(r.Stores))
+}
+
+func (r *prunedStores) document(now time.Time) render.Document {
+	doc := render.Document{Value: r, Names: []string{}}
+	var problems []storeProblem
+	for _, p := range r.Stores {
+		var part render.Document
+		switch {
+		case p.Plan != nil:
+			part = prunePlanDocument(p.Plan, now)
+		case p.Result != nil:
+			part = pruneDocument(p.Result)
+		}
+		if p.err != nil {
+			problems = append(problems, storeProblem{Location: p.Location, Error: p.Error})
+		}
+		doc.Names = append(doc.Names, part.Names...)
+		if len(part.Blocks) > 0 {
+			doc.Blocks = append(doc.Blocks, render.Text{Text: p.Location, Style: render.Strong})
+			doc.Blocks = append(doc.Blocks, part.Blocks...)
+		}
+	}
+	if len(problems) > 0 {
+		doc.Blocks = append(doc.Blocks, problemBlock(problems))
+	}
+	return doc
 }
 
 // pruned names what is typed as a consent: the release when it is one, else "prune".

@@ -8,8 +8,6 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
-	"github.com/redisctl/redisctl/internal/snapshot"
-	"github.com/redisctl/redisctl/internal/snapshot/codec"
 )
 
 type backupRDBOptions struct {
@@ -36,7 +34,9 @@ it with a manifest. Until then nothing stands under a final name.
 
 --method stream takes the snapshot over the replication protocol, as a replica would.
 --method bgsave runs BGSAVE under the release's lock, waits until it has succeeded, and
-copies the file with its length and SHA-256 in-band.
+copies the file with its length and SHA-256 in-band. When that copy is interrupted, what
+has arrived is kept; --resume goes on with it if inode, size, time and the SHA-256 of what
+is here prove that the server still has this very file, and saves anew otherwise.
 
 With repl-diskless-sync yes (the default since Redis 7.0) the server waits
 repl-diskless-sync-delay seconds (5 by default) before it streams. --transfer disk
@@ -70,6 +70,7 @@ failed.`,
 	f.DurationVar(&o.backup.Stall, "stall-timeout", defaultStall, "how long the source may send nothing")
 	f.BoolVar(&o.backup.AllowStale, "allow-stale", false, "accept a replica without a link to its primary (with --pod); --method stream then reads its data key by key")
 	f.BoolVar(&o.backup.IgnoreSpace, "ignore-space", false, "go on although free space may not suffice")
+	f.BoolVar(&o.backup.Resume, "resume", false, "go on with an interrupted copy of --method bgsave, where the server still has the file")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan and do nothing")
 	mustComplete(cmd, "method", cobra.FixedCompletions(backup.Methods(), cobra.ShellCompDirectiveNoFileComp))
 	mustComplete(cmd, "transfer", cobra.FixedCompletions([]string{"auto", "disk"}, cobra.ShellCompDirectiveNoFileComp))
@@ -92,6 +93,9 @@ func (o *backupRDBOptions) complete(g globals) error {
 	default:
 		return operation.Errorf(operation.Usage, "--transfer %q: choose auto or disk", o.transfer)
 	}
+	if o.backup.Resume && o.backup.Method != backup.MethodBgsave {
+		return operation.Errorf(operation.Usage, "--resume goes with --method bgsave: a stream cannot be gone on with")
+	}
 	if o.backup.Stall <= 0 {
 		return operation.Errorf(operation.Usage, "--stall-timeout %s: it must be positive", o.backup.Stall)
 	}
@@ -104,76 +108,50 @@ func (a *app) runBackupRDB(ctx context.Context, o backupRDBOptions, _ []string) 
 	if err := o.complete(a.globals); err != nil {
 		return err
 	}
-	encoding, err := a.encoding(o.encoding, o.dryRun)
-	if err != nil {
-		return err
-	}
 	if o.fleet.selected() {
-		return a.runBackupFleet(ctx, o, encoding)
+		return fleetBackup[backup.Plan]{o.fleet, o.store, o.encoding, o.dryRun, o.one}.run(ctx, a)
 	}
-	b, d, err := a.open(ctx)
+	r, err := a.openBackup(ctx, o.store, o.encoding, o.dryRun)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	reporter, done := a.narrator()
-	defer done()
-	r := a.newRDBRun(b, d, encoding, reporter)
-	plan, err := r.plan(ctx, o)
-	if err != nil {
-		return err
-	}
-	if o.dryRun {
-		if err := a.print(planDocument(plan.Plan, plan)); err != nil {
+	defer r.Close()
+	done, err := o.one(ctx, r)
+	if done.plan != nil {
+		if err := a.print(planDocument(done.plan.Plan, done.plan)); err != nil {
 			return err
 		}
-		return plan.Refusal()
 	}
-	stored, manifest, err := r.apply(ctx, plan)
-	if err != nil {
+	if err != nil || o.dryRun {
 		return err
 	}
-	done()
-	if err := a.print(backupDocument(stored, manifest)); err != nil {
+	r.done()
+	if err := a.print(backupDocument(done.stored, done.manifest)); err != nil {
 		return err
 	}
-	return partial(stored)
+	return partial(done.stored)
 }
 
-// rdbRun is the backup of one release.
-type rdbRun struct {
-	app      *app
-	op       backup.RDB
-	d        *operation.Deployment
-	reporter operation.Reporter
-}
-
-func (a *app) newRDBRun(b *backend, d *operation.Deployment, encoding codec.Encoding, reporter operation.Reporter) *rdbRun {
-	op := a.rdbBackup(b, nil, reporter) // plan opens the store
-	op.Encoding = encoding
-	return &rdbRun{app: a, d: d, reporter: reporter, op: op}
-}
-
-// plan opens the targets, which belong to one backup only, and makes the plan.
-func (r *rdbRun) plan(ctx context.Context, o backupRDBOptions) (*backup.Plan, error) {
-	store, err := r.app.openTargets(o.store)
+// one backs up one release, or plans it.
+func (o *backupRDBOptions) one(ctx context.Context, r *backupRun) (made[backup.Plan], error) {
+	op := r.rdb()
+	plan, err := op.Plan(ctx, r.d, o.backup)
 	if err != nil {
-		return nil, err
+		return made[backup.Plan]{}, err
 	}
-	r.op.Store = store
-	return r.op.Plan(ctx, r.d, o.backup)
-}
-
-// apply makes the backup and tells where it was stored.
-func (r *rdbRun) apply(ctx context.Context, plan *backup.Plan) ([]storedAt, *snapshot.Manifest, error) {
+	m := made[backup.Plan]{source: plan.Source}
+	if o.dryRun {
+		m.plan = plan
+		return m, plan.Refusal()
+	}
 	next := "redisctl health" + r.app.targetFlags(r.d)
 	if err := plan.Refusal(); err != nil {
-		return nil, nil, withNext(err, next)
+		return m, withNext(err, next)
 	}
 	tellFindings(r.reporter, plan.Findings)
-	manifest, err := r.op.Apply(ctx, plan)
-	if err != nil {
-		return nil, nil, withNext(err, next)
+	if m.manifest, err = op.Apply(ctx, plan); err != nil {
+		return m, withNext(err, next)
 	}
-	return storedAtAll(r.op.Store, plan.DataName(manifest)), manifest, nil
+	m.stored = storedAtAll(r.store, plan.DataName(m.manifest))
+	return m, nil
 }

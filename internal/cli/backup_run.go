@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"path"
 
@@ -36,7 +37,7 @@ func (a *app) openBackup(ctx context.Context, to storeOptions, how encodingOptio
 	}
 	r := &backupRun{app: a, backend: b, d: d, encoding: encoding}
 	r.reporter, r.done = a.narrator()
-	if r.store, err = a.openTargets(to); err != nil {
+	if r.store, err = a.openWritable(ctx, to, d); err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -82,19 +83,17 @@ func (r *backupRun) stored(folder string, m *snapshot.Manifest) []storedAt {
 	return storedAtAll(r.store, path.Join(folder, m.ObjectName()))
 }
 
-// finish prints a set that was stored. failed is what went wrong after that; an error
-// comes also when the set is not in all places.
-func (r *backupRun) finish(folder string, m *snapshot.Manifest, failed error) error {
-	r.done()
-	stored := r.stored(folder, m)
-	a := r.app
-	if err := a.print(setDocument(stored, m)); err != nil {
-		return err
-	}
-	if failed != nil {
+// finish prints a set that was stored. failed is what went wrong; it may come
+// together with a manifest. An error comes also when the set is not in all places.
+func (r *backupRun) finish(stored []storedAt, m *snapshot.Manifest, failed error) error {
+	if m == nil {
 		return failed
 	}
-	return partial(stored)
+	r.done()
+	if err := r.app.print(setDocument(stored, m)); err != nil {
+		return err
+	}
+	return cmp.Or(failed, partial(stored))
 }
 
 // rdbBackup wires the operation that takes RDB snapshots.

@@ -89,8 +89,11 @@ manifest is no backup: it is listed as skipped.`,
 }
 
 // findBackup returns the backup that ref names: a file when there is one of that
-// name, otherwise a backup of the store.
-func (a *app) findBackup(ctx context.Context, o storeOptions, ref string) (storage.Store, snapshot.Entry, error) {
+// name, otherwise a backup of the store. The latest one is chosen of those that have a
+// file of one of the given kinds.
+func (a *app) findBackup(
+	ctx context.Context, o storeOptions, ref string, files ...snapshot.FileKind,
+) (storage.Store, snapshot.Entry, error) {
 	if info, err := os.Stat(ref); err == nil && !info.IsDir() {
 		store, entry, err := snapshot.FindFile(ctx, ref)
 		if err != nil {
@@ -101,6 +104,9 @@ func (a *app) findBackup(ctx context.Context, o storeOptions, ref string) (stora
 	filter, err := a.filter(ctx)
 	if err != nil {
 		return nil, snapshot.Entry{}, err
+	}
+	if ref == snapshot.Latest {
+		filter.Files = files
 	}
 	store, err := a.openSource(o)
 	if err != nil {

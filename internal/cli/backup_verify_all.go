@@ -56,6 +56,8 @@ type verifiedItem struct {
 	Folder string `json:"folder"`
 	// Result is one of the constants above.
 	Result string `json:"result"`
+	// Location is the store, when there are several.
+	Location string `json:"location,omitempty"`
 	// Error says why it was not verified.
 	Error string `json:"error,omitempty"`
 	// Report is there when the data was read.
@@ -72,17 +74,19 @@ type verifiedAll struct {
 	Failed   int            `json:"failed"`
 	Skipped  int            `json:"skipped"`
 	Items    []verifiedItem `json:"items"`
+	// Problems are the stores that could not be listed.
+	Problems []storeProblem `json:"problems,omitempty"`
 }
 
 func (a *app) runVerifyAll(ctx context.Context, o backupVerifyOptions) error {
 	if err := checkParallel(o.parallel); err != nil {
 		return err
 	}
-	store, err := a.openSource(o.store)
+	stores, err := a.openStores(o.store)
 	if err != nil {
 		return err
 	}
-	entries, err := a.listBackups(ctx, store, o.filter)
+	entries, problems, err := a.listAll(ctx, stores, o.filter)
 	if err != nil {
 		return err
 	}
@@ -92,18 +96,21 @@ func (a *app) runVerifyAll(ctx context.Context, o backupVerifyOptions) error {
 	for i := range entries {
 		total += entries[i].Size
 	}
-	all := verifiedAll{Location: store.Location(""), Items: make([]verifiedItem, len(entries))}
+	all := verifiedAll{Location: locations(stores), Items: make([]verifiedItem, len(entries)), Problems: problems}
 	var read atomic.Int64
 	started := forEach(ctx, len(entries), o.parallel, func(i int) {
 		before := int64(0)
-		all.Items[i] = a.verifyItem(ctx, reporter, store, entries[i], o, func(bytes, _ int64) {
+		all.Items[i] = a.verifyItem(ctx, reporter, entries[i].store, entries[i].Entry, o, func(bytes, _ int64) {
 			reporter.Progress(operation.Progress{Done: read.Add(bytes - before), Total: total, Unit: "bytes"})
 			before = bytes
 		})
 	})
 	for i, began := range started {
 		if !began {
-			all.Items[i] = newVerifiedItem(entries[i], verifiedError, context.Cause(ctx))
+			all.Items[i] = newVerifiedItem(entries[i].Entry, verifiedError, context.Cause(ctx))
+		}
+		if len(stores) > 1 {
+			all.Items[i].Location = entries[i].store.Location("")
 		}
 	}
 	done()
@@ -176,8 +183,11 @@ func (v *verifiedAll) judge() (operation.Kind, string) {
 		}
 	}
 	v.Failed = len(failures)
+	for _, p := range v.Problems {
+		failures = append(failures, p.err)
+	}
 	switch {
-	case v.Failed == 0:
+	case len(failures) == 0:
 		return operation.Failed, ""
 	case v.Verified == 0 && anyCorrupt:
 		return operation.Corrupt, "no backup could be verified"
@@ -200,7 +210,10 @@ func (v *verifiedAll) document() render.Document {
 		if !ok {
 			style = render.Bad
 		}
-		detail := item.Error
+		detail, folder := item.Error, item.Folder
+		if item.Location != "" {
+			folder += " in " + item.Location
+		}
 		if item.Report != nil {
 			if faults := item.Report.faults(); faults != "" {
 				detail = faults
@@ -209,7 +222,7 @@ func (v *verifiedAll) document() render.Document {
 			}
 		}
 		t.Rows = append(t.Rows, []render.Cell{
-			{Text: item.ID, Style: render.Strong}, render.T(item.Folder), render.T(operation.Bytes(item.size).String()),
+			{Text: item.ID, Style: render.Strong}, render.T(folder), render.T(operation.Bytes(item.size).String()),
 			{Text: item.Result, Style: style}, render.T(detail),
 		})
 		if item.Result == verifiedOK || item.Result == verifiedOuter {
@@ -223,6 +236,9 @@ func (v *verifiedAll) document() render.Document {
 			text.Style = render.Bad
 		}
 		doc.Blocks = append(doc.Blocks, text)
+	}
+	if len(v.Problems) > 0 {
+		doc.Blocks = append(doc.Blocks, problemBlock(v.Problems))
 	}
 	return doc
 }

@@ -162,10 +162,12 @@ type listResult struct {
 	// Total counts all that were found, more than Items with --limit.
 	Total int        `json:"total"`
 	Items []listItem `json:"items"`
+	// Problems are the stores that could not be listed.
+	Problems []storeProblem `json:"problems,omitempty"`
 }
 
-func listDocument(stores []storage.Store, entries []listed, total int, now time.Time) render.Document {
-	result := listResult{Location: locations(stores), Total: total, Items: make([]listItem, len(entries))}
+func listDocument(stores []storage.Store, entries []listed, problems []storeProblem, total int, now time.Time) render.Document {
+	result := listResult{Location: locations(stores), Total: total, Items: make([]listItem, len(entries)), Problems: problems}
 	t := render.Table{
 		Columns: []render.Column{
 			{Title: "ID"}, {Title: "DEPLOYMENT"}, {Title: "AGE", Right: true}, {Title: "SIZE", Right: true},
@@ -211,6 +213,9 @@ func listDocument(stores []storage.Store, entries []listed, total int, now time.
 	doc.Value, doc.Blocks = result, []render.Block{t}
 	if more := total - len(entries); more > 0 {
 		doc.Blocks = append(doc.Blocks, render.Text{Text: fmt.Sprintf("%d more, older (--limit)", more), Style: render.Dim})
+	}
+	if len(problems) > 0 {
+		doc.Blocks = append(doc.Blocks, problemBlock(problems))
 	}
 	return doc
 }
@@ -262,7 +267,27 @@ func age(d time.Duration) string {
 	}
 }
 
-func showDocument(store storage.Store, e snapshot.Entry) render.Document {
+// shown is the JSON form of `backup show`: the manifest, and what was recorded since.
+type shown struct {
+	*snapshot.Manifest
+	// LastVerification is the last successful backup verify.
+	LastVerification *snapshot.VerificationRecord `json:"lastVerification,omitempty"`
+}
+
+// lastVerified says when all of a backup was last read and found to be sound.
+func lastVerified(e snapshot.Entry, now time.Time) render.Cell {
+	v := e.Verified
+	if v == nil {
+		return render.Cell{Text: "never since it was made", Style: render.Warn}
+	}
+	text := fmt.Sprintf("%s, %s ago, by redisctl %s", v.At.Format(time.RFC3339), age(now.Sub(v.At)), v.By)
+	if v.Deep {
+		text += " (--deep)"
+	}
+	return render.Cell{Text: text, Style: render.Good}
+}
+
+func showDocument(store storage.Store, e snapshot.Entry, now time.Time) render.Document {
 	m := e.Manifest
 	fields := render.Fields{
 		{Label: "backup", Value: render.Cell{Text: m.ID, Style: render.Strong}},
@@ -273,6 +298,7 @@ func showDocument(store storage.Store, e snapshot.Entry) render.Document {
 		{Label: "method", Value: render.T(m.Source.Method)},
 		{Label: "position", Value: render.T(position(m.Source))},
 		{Label: "took", Value: render.T(durationsText(m.Durations))},
+		{Label: "verified", Value: lastVerified(e, now)},
 	}
 	blocks := []render.Block{}
 	if f := m.RDB(); f != nil {
@@ -291,7 +317,7 @@ func showDocument(store storage.Store, e snapshot.Entry) render.Document {
 	if e.Problem != nil {
 		fields = append(fields, render.Field{Label: "problem", Value: render.Cell{Text: e.Problem.Error(), Style: render.Bad}})
 	}
-	return render.Document{Value: m, Names: []string{m.ID}, Blocks: append([]render.Block{fields}, blocks...)}
+	return render.Document{Value: shown{m, e.Verified}, Names: []string{m.ID}, Blocks: append([]render.Block{fields}, blocks...)}
 }
 
 // keyTable counts keys by database and type.

@@ -9,11 +9,14 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
+	"github.com/redisctl/redisctl/internal/storage"
 )
 
 // copies implements failover.Copies with snapshots over the replication protocol.
 type copies struct {
-	backup  backup.RDB
+	backup backup.RDB
+	// open opens the store of one copy, in the place of that of backup; nil to use that.
+	open    func() (storage.Store, error)
 	stall   time.Duration
 	timeout time.Duration
 }
@@ -59,8 +62,16 @@ func missing(d *rdbdiff.Difference) failover.Difference {
 	return m
 }
 
-// Keep implements failover.Copies.
+// Keep implements failover.Copies. A place that could not take the copy is told; at
+// least one has it.
 func (c copies) Keep(ctx context.Context, d *operation.Deployment, i operation.Instance) (string, error) {
+	if c.open != nil {
+		store, err := c.open()
+		if err != nil {
+			return "", err
+		}
+		c.backup.Store = store
+	}
 	plan, err := c.backup.Plan(ctx, d, backup.Options{
 		Method: backup.MethodStream, Instance: i.Name, AllowStale: true, Timeout: c.timeout, Stall: c.stall,
 	})
@@ -70,6 +81,11 @@ func (c copies) Keep(ctx context.Context, d *operation.Deployment, i operation.I
 	manifest, err := c.backup.Apply(ctx, plan)
 	if err != nil {
 		return "", err
+	}
+	for _, at := range storedAtAll(c.backup.Store, plan.DataName(manifest)) {
+		if at.Problem != "" {
+			c.backup.Reporter.Warn("the copy of %s is not in %s: %s", i.Name, at.Location, at.Problem)
+		}
 	}
 	return c.backup.Store.Location(plan.DataName(manifest)), nil
 }

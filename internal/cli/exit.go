@@ -74,6 +74,8 @@ func kind(err error) operation.Kind {
 		return operation.Corrupt
 	case errors.Is(err, storage.ErrDenied):
 		return operation.Denied
+	case errors.Is(err, storage.ErrInvalidName):
+		return operation.Usage // -n ../.. and the like
 	default:
 		return operation.Failed
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/failover"
+	"github.com/redisctl/redisctl/internal/storage"
+	"github.com/redisctl/redisctl/internal/storage/folder"
 )
 
 func (a *app) newFailoverCommand() *cobra.Command {
@@ -93,20 +95,58 @@ nothing is done.`,
 	return cmd
 }
 
+// keepOptions say where and how the copies of what is discarded are kept.
+type keepOptions struct {
+	store    storeOptions
+	encoding encodingOptions
+}
+
+func (o *keepOptions) addFlags(cmd *cobra.Command) {
+	o.store.addTargets(cmd)
+	o.encoding.addFlags(cmd)
+}
+
+// openKeeping is openFailover for a command that keeps copies of what it discards.
+// Mistakes in where and how are found before anything is asked of the servers.
+func (a *app) openKeeping(
+	ctx context.Context, reporter operation.Reporter, keep keepOptions, dryRun bool,
+) (*backend, *operation.Deployment, failover.Failover, error) {
+	encoding, err := a.encoding(keep.encoding, dryRun)
+	if err != nil {
+		return nil, nil, failover.Failover{}, err
+	}
+	if _, err := a.openTargets(keep.store); err != nil {
+		return nil, nil, failover.Failover{}, err
+	}
+	b, d, op, err := a.openFailover(ctx, reporter)
+	if err != nil {
+		return nil, nil, op, err
+	}
+	kept := a.newCopies(b, reporter)
+	kept.backup.Encoding = encoding
+	kept.open = func() (storage.Store, error) { return a.openTargets(keep.store) } // one that failed may work for the next copy
+	op.Copies = kept
+	return b, d, op, nil
+}
+
+func (a *app) newCopies(b *backend, reporter operation.Reporter) copies {
+	return copies{backup: a.rdbBackup(b, folder.New(""), reporter), stall: defaultStall, timeout: a.globals.timeout}
+}
+
 // openFailover resolves the target and wires the operation.
-func (a *app) openFailover(ctx context.Context, reporter operation.Reporter, store storeOptions) (*backend, *operation.Deployment, failover.Failover, error) {
+func (a *app) openFailover(ctx context.Context, reporter operation.Reporter) (*backend, *operation.Deployment, failover.Failover, error) {
 	b, d, err := a.open(ctx)
 	if err != nil {
 		return nil, nil, failover.Failover{}, err
 	}
-	return b, d, a.failover(b, reporter, store), nil
+	return b, d, a.failover(b, reporter), nil
 }
 
-func (a *app) failover(b *backend, reporter operation.Reporter, store storeOptions) failover.Failover {
+func (a *app) failover(b *backend, reporter operation.Reporter) failover.Failover {
 	return failover.Failover{
 		Connector: b.Connector, Pauser: b.Pauser, Traffic: b.Traffic, Notes: b.Notes, Locker: b.Locker, Cluster: b.Cluster,
 		Resolver: b.Resolver, Reporter: reporter, Now: a.system.Now, By: operator(),
-		Copies: copies{backup: a.rdbBackup(b, store.open(), reporter), stall: defaultStall, timeout: a.globals.timeout},
+		Copies: a.newCopies(b, reporter),
 	}
 }
 
@@ -137,7 +177,7 @@ func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*oper
 	o.failover.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openFailover(ctx, reporter, storeOptions{})
+	b, d, op, err := a.openFailover(ctx, reporter)
 	if err != nil {
 		return err
 	}
@@ -174,7 +214,7 @@ func (a *app) newFailoverStatusCommand() *cobra.Command {
 		Example: "  redisctl failover status -n redis-prod",
 		Args:    noArgs,
 		RunE: a.run(func(ctx context.Context, _ []string) error {
-			b, d, op, err := a.openFailover(ctx, operation.DiscardReporter{}, storeOptions{})
+			b, d, op, err := a.openFailover(ctx, operation.DiscardReporter{})
 			if err != nil {
 				return err
 			}
@@ -246,7 +286,7 @@ func (a *app) finishFailover(
 ) error {
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openFailover(ctx, reporter, storeOptions{})
+	b, d, op, err := a.openFailover(ctx, reporter)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 type forceOptions struct {
 	force  failover.ForceOptions
-	store  storeOptions
+	keep   keepOptions
 	dryRun bool
 	yes    bool
 }
@@ -27,8 +27,8 @@ lost: what the old primary has acknowledged since the replica last heard from it
 The old primary is fenced. A process that hangs is ended by deleting its pod
 (--keep-pod leaves it alone), the Services are moved before the replica is promoted, and
 when the old primary returns within --return it is made a replica; what only it has is
-backed up first. One that is still down then gets no clients of the Services, and
-redisctl replication heal makes it a replica later.
+backed up first (--to and encryption as for backup rdb). One that is still down then gets
+no clients of the Services, and redisctl replication heal makes it a replica later.
 
 Exit code 3 says that the replica is the primary, but that nobody can tell whether the
 old one still runs.`,
@@ -39,7 +39,7 @@ old one still runs.`,
 	}
 	f := cmd.Flags()
 	addLimits(f, &o.force.Limits)
-	o.store.addFlags(cmd)
+	o.keep.addFlags(cmd)
 	f.DurationVar(&o.force.Return, "return", o.force.Return, "how long to wait for the old primary to return; 0 does not wait")
 	f.BoolVar(&o.force.KeepPod, "keep-pod", false, "do not delete the pod of a process that hangs")
 	f.BoolVar(&o.force.NoBackup, "no-backup", false, "do not back up what only the old primary has")
@@ -60,7 +60,7 @@ func (a *app) runForce(ctx context.Context, o forceOptions, args []string) error
 	o.force.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openFailover(ctx, reporter, o.store)
+	b, d, op, err := a.openKeeping(ctx, reporter, o.keep, o.dryRun)
 	if err != nil {
 		return err
 	}

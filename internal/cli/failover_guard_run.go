@@ -66,7 +66,7 @@ func (a *app) runGuard(ctx context.Context, o guardRunOptions, _ []string) error
 	watch := failover.DefaultWatchOptions()
 	watch.Interval, watch.Promote, watch.PromoteAfter = o.watch.interval, o.watch.promote, o.watch.promoteAfter
 	watch.Heal.Timeout = a.globals.timeout
-	op := a.failover(b, reporter, storeOptions{})
+	op := a.failover(b, reporter)
 	op.By = "guard " + holder
 	err = guard.Runner{
 		Failover: op, Seat: client, Journal: client.NewJournal(), Reporter: reporter, Holder: holder, Version: ThisBuild().Version,

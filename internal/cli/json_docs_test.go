@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"os"
@@ -24,10 +25,15 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/inspect"
 	"github.com/redisctl/redisctl/internal/operation/prune"
 	"github.com/redisctl/redisctl/internal/operation/replication"
+	"github.com/redisctl/redisctl/internal/operation/restore"
+	"github.com/redisctl/redisctl/internal/operation/restore/drill"
+	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/rdb/analyze"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
+	"github.com/redisctl/redisctl/internal/redis"
+	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 )
 
@@ -52,8 +58,9 @@ func documented() map[string]reflect.Type {
 		"Answer":              reflect.TypeFor[inspect.Answer[any]](),
 		"Answers":             reflect.TypeFor[answersResult[any]](),
 		"Backup":              reflect.TypeFor[backupResult](),
-		"BackupFleet":         reflect.TypeFor[backupFleet](),
-		"BackupFleetItem":     reflect.TypeFor[backupFleetItem](),
+		"BackupFleet":         reflect.TypeFor[backupFleet[backup.Plan]](),
+		"BackupFleetItem":     reflect.TypeFor[backupFleetItem[backup.Plan]](),
+		"BackupShown":         reflect.TypeFor[shown](),
 		"BackupItem":          reflect.TypeFor[listItem](),
 		"BackupPlan":          reflect.TypeFor[backup.Plan](),
 		"Backups":             reflect.TypeFor[listResult](),
@@ -119,17 +126,42 @@ func documented() map[string]reflect.Type {
 		"ServiceWrite":        reflect.TypeFor[failover.ServiceWrite](),
 		"Settled":             reflect.TypeFor[failover.Settled](),
 		"WatchEvent":          reflect.TypeFor[failover.Event](),
+		"ComparedDB":          reflect.TypeFor[restore.DBComparison](),
+		"ComparedKey":         reflect.TypeFor[restore.Example](),
+		"Comparison":          reflect.TypeFor[restore.Comparison](),
+		"KeptFiles":           reflect.TypeFor[volume.Kept](),
+		"RestoreCleanup":      reflect.TypeFor[volume.CleanupPlan](),
+		"Restored":            reflect.TypeFor[volume.Result](),
+		"RestoreDurations":    reflect.TypeFor[volume.Durations](),
+		"RestorePlan":         reflect.TypeFor[volume.Plan](),
+		"RestoreRecord":       reflect.TypeFor[volume.Record](),
+		"RestoreStatus":       reflect.TypeFor[restoreStatus](),
+		"RestoreTest":         reflect.TypeFor[drill.Result](),
+		"RestoreTestDB":       reflect.TypeFor[drill.FoundDB](),
+		"RestoreTestSeconds":  reflect.TypeFor[drill.Seconds](),
+		"RestoreTestServer":   reflect.TypeFor[drill.ServerInfo](),
+		"RestoreSwap":         reflect.TypeFor[volume.Swap](),
 		"Switch":              reflect.TypeFor[failover.Result](),
 		"SwitchPlan":          reflect.TypeFor[failover.Plan](),
 		"SwitchRecord":        reflect.TypeFor[failover.Record](),
 		"SwitchStatus":        reflect.TypeFor[failover.Status](),
 		"Verification":        reflect.TypeFor[snapshot.Verification](),
+		"PrunedStores":        reflect.TypeFor[prunedStores](),
+		"PrunedStore":         reflect.TypeFor[prunedStore](),
+		"StoreProblem":        reflect.TypeFor[storeProblem](),
+		"VerificationRecord":  reflect.TypeFor[snapshot.VerificationRecord](),
 		"Verified":            reflect.TypeFor[verifyResult](),
 		"VerifiedAll":         reflect.TypeFor[verifiedAll](),
 		"VerifiedItem":        reflect.TypeFor[verifiedItem](),
 		"VerifyReport":        reflect.TypeFor[snapshot.Report](),
 		"VerifyCheck":         reflect.TypeFor[snapshot.Check](),
 		"Versions":            reflect.TypeFor[versions](),
+		"PlannedSnapshot":     reflect.TypeFor[backup.PlannedSnapshot](),
+		"VolumeContents":      reflect.TypeFor[backup.VolumeContents](),
+		"VolumeKeys":          reflect.TypeFor[redis.DBKeys](),
+		"VolumePlan":          reflect.TypeFor[backup.VolumePlan](),
+		"VolumeSnapshot":      reflect.TypeFor[backup.VolumeSnapshot](),
+		"VolumeSnapshots":     reflect.TypeFor[volumesResult](),
 	}
 }
 
@@ -238,6 +270,25 @@ func readSections(t *testing.T) map[string]map[string]field {
 		}
 	}
 	return sections
+}
+
+// TestListsAreNeverNull: an empty list is [] in all results.
+func TestListsAreNeverNull(t *testing.T) {
+	for name, typ := range documented() {
+		var out bytes.Buffer
+		format, err := render.ParseFormat("json")
+		require.NoError(t, err)
+		require.NoError(t, render.Printer{Out: &out, Format: format}.Print(render.Document{Value: reflect.Zero(typ).Interface()}))
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal(out.Bytes(), &fields), name)
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Type.Kind() == reflect.Slice && f.IsExported() && tag != "-" && !strings.Contains(options, "omit") {
+				assert.NotNil(t, fields[tag], "%s.%s", name, tag)
+			}
+		}
+	}
 }
 
 // TestDocumentedCommandsExist: the table of commands at the top of the page.

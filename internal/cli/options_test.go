@@ -19,6 +19,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot/retention"
@@ -78,6 +79,8 @@ func TestOptions(t *testing.T) {
 	fleet.MaxMemory, fleet.MaxSaveAge = 0.5, time.Hour
 	defaultStore := storeOptions{dir: "./" + store}
 	noEncoding := encodingOptions{compress: "none"}
+	oneFleet := fleetOptions{parallel: defaultParallel}
+	volumeDefaults := volumeOptions{stop: 2 * time.Minute, start: 5 * time.Minute, hold: 2 * time.Minute}
 	stream := backup.Options{Stall: 15 * time.Second}
 	limits := failover.Limits{Timeout: failover.DefaultLimits().Timeout, Pause: time.Second, Settle: 2 * time.Second}
 
@@ -87,6 +90,47 @@ func TestOptions(t *testing.T) {
 		args    []string
 		globals func(*globals)
 	}{
+		{"restore config latest", restoreConfigOptions{source: sourceOptions{store: defaultStore}}, []string{"latest"}, nil},
+		{
+			"restore config f --only a*,b --include-secrets --values v --allow-other-release --ignore-memory --allow-managed --dry-run -y -i k",
+			restoreConfigOptions{
+				source:    sourceOptions{store: defaultStore, keys: keyOptions{identities: []string{"k"}}},
+				overrides: restore.Overrides{OtherRelease: true, Memory: true, Managed: true},
+				only:      []string{"a*", "b"}, secrets: true, values: "v", dryRun: true, yes: true,
+			},
+			[]string{"f"}, nil,
+		},
+		{
+			"restore full latest --into dr", restoreFullOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "sample"}, volume: volumeDefaults, into: "dr", rto: time.Hour,
+			},
+			[]string{"latest"}, nil,
+		},
+		{
+			"restore full f --into dr --create-namespace --adopt --replace --storage-class c --password-file p --generate-password --secret-from-file s " +
+				"--values v --rto 5m --allow-unverified --ignore-memory --ignore-space --dry-run -y --verify full --stop-timeout 1s --start-timeout 2s --hold 3s",
+			restoreFullOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "full"},
+				volume:    volumeOptions{stop: time.Second, start: 2 * time.Second, hold: 3 * time.Second},
+				overrides: restore.Overrides{Unverified: true, Memory: true, Space: true},
+				into:      "dr", createNamespace: true, adopt: true, replace: true, storageClass: "c", passwordFile: "p", generate: true,
+				secretFile: "s", values: "v", rto: 5 * time.Minute, dryRun: true, yes: true,
+			},
+			[]string{"f"}, nil,
+		},
+		{
+			"restore test latest", restoreTestOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: verifyFull}, where: inAuto, start: 5 * time.Minute, maxTime: time.Hour,
+			},
+			[]string{"latest"}, nil,
+		},
+		{
+			"restore test ID --in pod --image i --memory 4Gi --verify sample --start-timeout 1s --max-time 2h --server s", restoreTestOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: verifySample}, where: inPod, server: "s",
+				pod: drillPodOptions{image: "i", memory: "4Gi"}, start: time.Second, maxTime: 2 * time.Hour,
+			},
+			[]string{"ID"}, nil,
+		},
 		{"version", noOptions{}, nil, nil},
 		{"version -o json -v", noOptions{}, nil, func(g *globals) { g.output, g.verbose = "json", true }},
 		{"completion zsh", noOptions{}, []string{"zsh"}, nil},
@@ -166,25 +210,38 @@ func TestOptions(t *testing.T) {
 				},
 			}, nil, nil,
 		},
-		{"backup aof", backupAOFOptions{backup: backup.AOFOptions{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding}, nil, nil},
+		{"backup aof", backupAOFOptions{backup: backup.AOFOptions{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding, fleet: oneFleet}, nil, nil},
 		{
-			"backup aof --stall-timeout 3s --allow-stale --ignore-space --dry-run",
+			"backup aof --stall-timeout 3s --allow-stale --ignore-space --dry-run -A --parallel 2",
 			backupAOFOptions{
 				backup: backup.AOFOptions{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
-				store:  defaultStore, dryRun: true, encoding: noEncoding,
+				store:  defaultStore, dryRun: true, encoding: noEncoding, fleet: fleetOptions{allNamespaces: true, parallel: 2},
 			}, nil, nil,
 		},
-		{"backup config", backupSetOptions{store: defaultStore, encoding: noEncoding}, nil, nil},
+		{"backup config", backupSetOptions{store: defaultStore, encoding: noEncoding, fleet: oneFleet}, nil, nil},
 		{
-			"backup resources --include-secrets --backup-dir /b",
-			backupSetOptions{backup: backup.SetOptions{Secrets: true}, store: storeOptions{dir: "/b"}, encoding: noEncoding}, nil, nil,
+			"backup resources --include-secrets --backup-dir /b --all-releases",
+			backupSetOptions{
+				backup: backup.SetOptions{Secrets: true}, store: storeOptions{dir: "/b"}, encoding: noEncoding,
+				fleet: fleetOptions{allReleases: true, parallel: 4},
+			}, nil, nil,
 		},
-		{"backup full", backupFullOptions{backup: backup.Options{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding}, nil, nil},
+		{"backup full", backupFullOptions{backup: backup.Options{Stall: 15 * time.Second}, store: defaultStore, encoding: noEncoding, fleet: oneFleet}, nil, nil},
 		{
 			"backup full --include-secrets --stall-timeout 3s --allow-stale --ignore-space --dry-run",
 			backupFullOptions{
 				backup: backup.Options{Stall: 3 * time.Second, AllowStale: true, IgnoreSpace: true},
-				set:    backup.SetOptions{Secrets: true}, store: defaultStore, dryRun: true, encoding: noEncoding,
+				set:    backup.SetOptions{Secrets: true}, store: defaultStore, dryRun: true, encoding: noEncoding, fleet: oneFleet,
+			}, nil, nil,
+		},
+		{"backup volume", backupVolumeOptions{backup: backup.VolumeOptions{Ready: 10 * time.Minute}}, nil, nil},
+		{
+			"backup volume --all-claims --snapshot-class c --name n --ready-timeout 3s --as-is --allow-stale --ignore-space --dry-run",
+			backupVolumeOptions{
+				backup: backup.VolumeOptions{
+					All: true, Class: "c", Name: "n", Ready: 3 * time.Second, AsIs: true, AllowStale: true, IgnoreSpace: true,
+				},
+				dryRun: true,
 			}, nil, nil,
 		},
 		{"failover promote", promoteOptions{failover: failover.DefaultOptions()}, nil, nil},
@@ -199,15 +256,16 @@ func TestOptions(t *testing.T) {
 			}, []string{"cache-redis-1"}, nil,
 		},
 		{"failover failback", promoteOptions{failover: failover.DefaultOptions()}, nil, nil},
-		{"failover force", forceOptions{force: failover.DefaultForceOptions(), store: defaultStore}, nil, nil},
+		{"failover force", forceOptions{force: failover.DefaultForceOptions(), keep: keepOptions{defaultStore, noEncoding}}, nil, nil},
 		{
-			"failover force cache-redis-2 --pause 1s --settle 2s --return 0 --keep-pod --no-backup --allow-alive --allow-less-data --allow-diverged --allow-priority-zero --backup-dir /b --dry-run -y",
+			"failover force cache-redis-2 --pause 1s --settle 2s --return 0 --keep-pod --no-backup --allow-alive --allow-less-data --allow-diverged --allow-priority-zero --backup-dir /b --to s3://b/p --compress zstd --encrypt-to age1x --dry-run -y",
 			forceOptions{
 				force: failover.ForceOptions{
 					Limits: limits, KeepPod: true, NoBackup: true,
 					AllowAlive: true, AllowLessData: true, AllowDiverged: true, AllowPriorityZero: true,
 				},
-				store: storeOptions{dir: "/b"}, dryRun: true, yes: true,
+				keep:   keepOptions{storeOptions{dir: "/b", urls: []string{"s3://b/p"}}, encodingOptions{compress: "zstd", encryptTo: []string{"age1x"}}},
+				dryRun: true, yes: true,
 			}, []string{"cache-redis-2"}, nil,
 		},
 		{"failover status", noOptions{}, nil, nil},
@@ -230,7 +288,7 @@ func TestOptions(t *testing.T) {
 				watch: guardWatchOptions{promote: true, promoteAfter: time.Minute, interval: 3 * time.Second},
 			}, nil, nil,
 		},
-		{"replication heal", healOptions{watch: failover.DefaultWatchOptions(), store: defaultStore}, nil, nil},
+		{"replication heal", healOptions{watch: failover.DefaultWatchOptions(), keep: keepOptions{defaultStore, noEncoding}}, nil, nil},
 		{
 			"replication heal --keep cache-redis-1 --no-compare --no-backup --allow-unreachable --pause 1s --settle 2s --interval 3s -w --dry-run -y",
 			healOptions{
@@ -240,11 +298,12 @@ func TestOptions(t *testing.T) {
 					},
 					Interval: 3 * time.Second, Steady: failover.DefaultWatchOptions().Steady, PromoteAfter: failover.DefaultWatchOptions().PromoteAfter,
 				},
-				store: defaultStore, watching: true, dryRun: true, yes: true,
+				keep: keepOptions{defaultStore, noEncoding}, watching: true, dryRun: true, yes: true,
 			}, nil, nil,
 		},
 
 		{"backup list", backupListOptions{store: defaultStore}, nil, nil},
+		{"backup list --volumes", backupListOptions{store: defaultStore, volumes: true}, nil, nil},
 		{
 			"backup list --since 24h --until 2h --instance p --method stream --state damaged,incomplete --limit 3 --backup-dir /b",
 			backupListOptions{

@@ -14,7 +14,7 @@ import (
 
 type healOptions struct {
 	watch    failover.WatchOptions
-	store    storeOptions
+	keep     keepOptions
 	watching bool
 	dryRun   bool
 	yes      bool
@@ -33,7 +33,8 @@ repairs it: two primaries, none, replicas of the wrong one, Services that point 
 The intended primary is kept if it has everything that the others have, by their
 replication histories or else by comparing their data; otherwise the instance that has
 everything. When none has, heal shows what each lacks and does nothing until --keep says
-which one to keep; what the others have is backed up before it is discarded.
+which one to keep; what the others have is backed up before it is discarded, to --to and
+encrypted as redisctl backup rdb would.
 
 --watch goes on observing, and heals whatever can be healed without a decision.`,
 		Example: `  redisctl replication heal -n redis-prod --dry-run
@@ -43,7 +44,7 @@ which one to keep; what the others have is backed up before it is discarded.
 	}
 	f := cmd.Flags()
 	addLimits(f, &heal.Limits)
-	o.store.addFlags(cmd)
+	o.keep.addFlags(cmd)
 	f.StringVar(&heal.Keep, "keep", "", "keep the data of this pod, and discard what the others have")
 	f.BoolVar(&heal.NoCompare, "no-compare", false, "do not compare data where the histories do not tell which is complete")
 	f.BoolVar(&heal.NoBackup, "no-backup", false, "do not back up what is discarded")
@@ -80,7 +81,7 @@ func (a *app) runHeal(ctx context.Context, o healOptions, _ []string) error {
 	o.watch.Heal.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openFailover(ctx, reporter, o.store)
+	b, d, op, err := a.openKeeping(ctx, reporter, o.keep, o.dryRun)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
+	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
@@ -17,7 +18,11 @@ func (a *app) newRestoreCommand() *cobra.Command {
 servers then hold with the backup: numbers of keys, values and expiry times. What is
 replaced is backed up first.`,
 		a.newRestoreRDBCommand(),
+		a.newRestoreAOFCommand(),
 		a.newRestoreTestCommand(),
+		a.newRestoreVolumeCommand(),
+		a.newRestoreConfigCommand(),
+		a.newRestoreFullCommand(),
 		a.newRestoreStatusCommand(),
 		a.newRestoreResumeCommand(),
 		a.newRestoreAbortCommand(),
@@ -36,13 +41,13 @@ func (o *sourceOptions) addFlags(cmd *cobra.Command) {
 	o.keys.addFlags(cmd)
 }
 
-// findSource returns the backup that ref names.
-func (a *app) findSource(ctx context.Context, o sourceOptions, ref string) (restore.Backup, error) {
+// findSource returns the backup that ref names, see findBackup.
+func (a *app) findSource(ctx context.Context, o sourceOptions, ref string, files ...snapshot.FileKind) (restore.Backup, error) {
 	keys, err := a.keys(o.keys)
 	if err != nil {
 		return restore.Backup{}, err
 	}
-	store, entry, err := a.findBackup(ctx, o.store, ref)
+	store, entry, err := a.findBackup(ctx, o.store, ref, files...)
 	if err != nil {
 		return restore.Backup{}, err
 	}

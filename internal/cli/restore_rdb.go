@@ -201,14 +201,22 @@ func (a *app) openRDB(ctx context.Context, o sourceOptions, ref string, reporter
 	if err != nil {
 		return volume.RDB{}, err
 	}
-	source := volume.RDB{Backup: found, Contents: contents, From: found.Store.Location(""), Ref: found.Name()}
-	if !strings.Contains(source.From, "://") { // a record outlives the working directory
-		source.From = ""
-		if source.Ref, err = filepath.Abs(found.Store.Location(found.Entry.DataName)); err != nil {
-			return volume.RDB{}, operation.Errorf(operation.Failed, "naming the backup: %w", err)
-		}
+	source := volume.RDB{Backup: found, Contents: contents}
+	source.From, source.Ref, err = locate(found)
+	return source, err
+}
+
+// locate says where a backup can be found again.
+func locate(b restore.Backup) (from, ref string, err error) {
+	from, ref = b.Store.Location(""), b.Name()
+	if strings.Contains(from, "://") {
+		return from, ref, nil
 	}
-	return source, nil
+	// A record outlives the working directory.
+	if ref, err = filepath.Abs(b.Store.Location(b.Entry.DataName)); err != nil {
+		return "", "", operation.Errorf(operation.Failed, "naming the backup: %w", err)
+	}
+	return "", ref, nil
 }
 
 // finishVolume prints what became of a restore. failed is its error.

@@ -125,7 +125,13 @@ func (a *app) reopenSource(ctx context.Context, o sourceOptions, record *volume.
 	if len(o.store.urls) == 0 && record.From != "" {
 		o.store.urls = []string{record.From}
 	}
-	source, err := a.openRDB(ctx, o, record.Ref, reporter)
+	var source volume.Source
+	var err error
+	if record.Command == volume.CommandAOF {
+		source, err = a.reopenAOF(ctx, o, record.Origin, reporter)
+	} else {
+		source, err = a.openRDB(ctx, o, record.Ref, reporter)
+	}
 	if err != nil {
 		return nil, withNext(err, "give --from, or go on without comparing: --accept-differences")
 	}

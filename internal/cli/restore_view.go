@@ -58,7 +58,7 @@ func comparisonFields(c restore.Comparison) render.Fields {
 	var keys []string
 	for _, db := range c.DBs {
 		text := fmt.Sprintf("db%d %d", db.DB, db.Found)
-		if db.Found != db.Backup {
+		if db.Found != db.Backup && !c.LoadedOnly {
 			text += fmt.Sprintf(" of %d", db.Backup)
 		}
 		keys = append(keys, text)
@@ -66,9 +66,15 @@ func comparisonFields(c restore.Comparison) render.Fields {
 	verdict := render.Cell{
 		Text: fmt.Sprintf("%d of %d keys compared, all equal", c.Keys, c.OfKeys), Style: render.Good,
 	}
+	if c.OfKeys == 0 {
+		verdict.Text = "numbers of keys; there was nothing to compare values with"
+	}
 	if !c.Equal {
 		verdict = render.Cell{Text: fmt.Sprintf("NOT EQUAL: of %d keys compared %d are missing, %d differ, %d expire at another time",
 			c.Keys, c.Missing, c.Different, c.ExpiryDiffers), Style: render.Bad}
+	}
+	if c.LoadedOnly {
+		verdict = render.Cell{Text: "all of it was loaded; nothing tells what its commands leave, so that no values were compared", Style: render.Warn}
 	}
 	fields := render.Fields{
 		{Label: "keys", Value: render.T(strings.Join(keys, ", "))},

@@ -107,18 +107,19 @@ func commands() map[string]func(ts *testscript.TestScript, neg bool, args []stri
 		}
 	}
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits":  plain("CODE PROGRAM", exits),
-		"flip":   plain("FILE OFFSET", flip),
-		"patch":  plain("FILE OFFSET TEXT", patch),
-		"cut":    plain("FILE SIZE", cut),
-		"server": plain("NAME", startServer),
-		"s3":     plain("BUCKET", startS3),
-		"redis":  plain("NAME COMMAND", redisCommand),
-		"fill":   plain("NAME KEYS", fill),
-		"insync": plain("NAME", func(_ *testscript.TestScript, s *scene, args []string) { s.servers[args[0]].WaitInSync() }),
-		"signal": plain("NAME STOP|CONT", signalServer),
-		"within": plain("DURATION CODE PROGRAM", within),
-		"asked":  plain("NAME COMMAND COUNT", asked),
+		"exits":   plain("CODE PROGRAM", exits),
+		"flip":    plain("FILE OFFSET", flip),
+		"patch":   plain("FILE OFFSET TEXT", patch),
+		"cut":     plain("FILE SIZE", cut),
+		"server":  plain("NAME", startServer),
+		"s3":      plain("BUCKET", startS3),
+		"program": plain("NAME VERSION", serverProgram),
+		"redis":   plain("NAME COMMAND", redisCommand),
+		"fill":    plain("NAME KEYS", fill),
+		"insync":  plain("NAME", func(_ *testscript.TestScript, s *scene, args []string) { s.servers[args[0]].WaitInSync() }),
+		"signal":  plain("NAME STOP|CONT", signalServer),
+		"within":  plain("DURATION CODE PROGRAM", within),
+		"asked":   plain("NAME COMMAND COUNT", asked),
 	}
 }
 
@@ -174,8 +175,10 @@ var varying = []struct {
 	{regexp.MustCompile(`\d+ when writes were paused, \d+ on`), "<n> when writes were paused, <n> on"},
 	{regexp.MustCompile(`\d+ before, \d+ now; the primary was at \d+`), "<n> before, <n> now; the primary was at <n>"},
 	{regexp.MustCompile(`of its own \([0-9a-f]{8}\)`), "of its own (<hex8>)"},
-	{regexp.MustCompile(`("(?:offset|offsetBefore|primaryOffset|replicationOffset|memoryUsed|clients|uptimeSeconds|latencyMicroseconds|opsPerSecond|sizeBytes|bytesPerSecond|\w+Seconds)": )[\d.e+-]+`), "${1}<n>"},
+	{regexp.MustCompile(`("(?:offset|offsetBefore|primaryOffset|replicationOffset|memoryUsed|clients|uptimeSeconds|latencyMicroseconds|opsPerSecond|sizeBytes|bytesPerSecond|keysPerSecond|\w+Seconds)": )[\d.e+-]+`), "${1}<n>"},
+	{regexp.MustCompile(`("(?:verify|open|place|load|compare|total)": )[\d.e+-]+`), "${1}<n>"},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ([KMGT]i)?B\b`), "<size>"},
+	{regexp.MustCompile(`\b\d+ keys/s\b`), "<n> keys/s"},
 	{regexp.MustCompile(`\b\d{5,} bytes\b`), "<n> bytes"}, // of a file; encryption makes it vary
 	{regexp.MustCompile(`\b\d+(\.\d+)? (m?s)\b`), "<n> $2"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|m|s|ms|µs))+\b`), "<duration>"},
@@ -239,7 +242,7 @@ func change(ts *testscript.TestScript, file, offset string, edit func([]byte) []
 
 // startServer starts a server and sets $NAME to its address. Settings are key=value:
 // version, password, replicaof=NAME, tls (then $NAME_CA, $NAME_CERT and $NAME_KEY are
-// files for clients), and else a line of redis.conf.
+// files for clients), and else a line of redis.conf. $NAME_DIR is its working folder.
 func startServer(ts *testscript.TestScript, s *scene, args []string) {
 	var o redisserver.Options
 	for _, setting := range args[1:] {
@@ -259,11 +262,20 @@ func startServer(ts *testscript.TestScript, s *scene, args []string) {
 	server := redisserver.Start(s.t, o)
 	s.servers[args[0]] = server
 	ts.Setenv(args[0], server.Addr)
+	ts.Setenv(args[0]+"_DIR", server.Dir)
 	if tls := server.TLS; tls != nil {
 		ts.Setenv(args[0]+"_CA", tls.CAFile)
 		ts.Setenv(args[0]+"_CERT", tls.CertFile)
 		ts.Setenv(args[0]+"_KEY", tls.KeyFile)
 	}
+}
+
+// serverProgram sets $NAME to a program that is the server of a version.
+func serverProgram(ts *testscript.TestScript, s *scene, args []string) {
+	command := redisserver.Tool(s.t, args[1], strings.SplitN(args[1], "-", 2)[0]+"-server")
+	path := ts.MkAbs(args[1])
+	ts.Check(os.WriteFile(path, []byte("#!/bin/sh\nexec '"+strings.Join(command, "' '")+"' \"$@\"\n"), 0o700))
+	ts.Setenv(args[0], path)
 }
 
 // asked waits until a server has been asked a command so many times.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
@@ -60,14 +62,11 @@ func (o *storeOptions) addS3Flags(cmd *cobra.Command) {
 	mustComplete(cmd, "s3-addressing", cobra.FixedCompletions(s3.Addressings(), cobra.ShellCompDirectiveNoFileComp))
 }
 
-// open returns the store of --backup-dir.
-func (o *storeOptions) open() storage.Store { return folder.New(o.dir) }
-
 // openStores returns the stores that o names, at least one. It does not use the
 // network.
 func (a *app) openStores(o storeOptions) ([]storage.Store, error) {
 	if len(o.urls) == 0 {
-		return []storage.Store{o.open()}, nil
+		return []storage.Store{folder.New(o.dir)}, nil
 	}
 	stores := make([]storage.Store, len(o.urls))
 	seen := make(map[string]bool)
@@ -108,6 +107,34 @@ func (a *app) openTargets(o storeOptions) (storage.Store, error) {
 	default:
 		return tee.New(tee.DefaultPatience, stores...), nil
 	}
+}
+
+// openWritable is openTargets for a backup of d. It fails when the store cannot be
+// written to: before the server is asked for anything, not when its data arrives.
+func (a *app) openWritable(ctx context.Context, o storeOptions, d *operation.Deployment) (storage.Store, error) {
+	store, err := a.openTargets(o)
+	if err != nil {
+		return nil, err
+	}
+	checker, ok := store.(storage.Checker)
+	if !ok {
+		return store, nil
+	}
+	prefix, instance := "", ""
+	if len(d.Instances) == 1 {
+		instance = d.Instances[0].Name
+	}
+	if d.Namespace != "" || instance != "" {
+		// A name that cannot be is found, and explained, by the plan.
+		prefix, _ = backup.Folder(d, instance) //nolint:errcheck // see above
+	}
+	if err := checker.Check(ctx, prefix); err != nil {
+		return nil, &operation.Error{
+			Kind: kind(err), Object: store.Location(""), Phase: "making sure that it takes backups", Err: err,
+			Unchanged: "no backup was stored; older ones are untouched",
+		}
+	}
+	return store, nil
 }
 
 // openStore opens the store at a URL or a path.

@@ -13,6 +13,11 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
+	"github.com/redisctl/redisctl/internal/operation/restore"
+	"github.com/redisctl/redisctl/internal/operation/restore/drill"
+	"github.com/redisctl/redisctl/internal/operation/restore/full"
+	"github.com/redisctl/redisctl/internal/operation/restore/live"
+	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/statefile"
@@ -34,9 +39,21 @@ type backend struct {
 	// Cluster is nil for plain addresses.
 	Cluster failover.Cluster
 	// Guard is nil for plain addresses.
-	Guard  guardCluster
-	Atomic resync.Atomic
-	Names  nameSource
+	Guard guardCluster
+	// Snapshots is nil for plain addresses.
+	Snapshots backup.Volumes
+	Atomic    resync.Atomic
+	// Volumes is nil for plain addresses.
+	Volumes volume.Volumes
+	Holder  volume.Holder
+	Values  restore.Values
+	// Rebuild is nil for plain addresses.
+	Rebuild full.Cluster
+	// DrillPods is nil for plain addresses.
+	DrillPods func(d *operation.Deployment, o drillPodOptions) drill.Host
+	// Replayer sends keys; replays have connections of their own.
+	Replayer live.Replayer
+	Names    nameSource
 
 	close func() error
 }
@@ -94,8 +111,12 @@ func (a *app) openKubernetes() (*backend, error) {
 	return &backend{
 		Resolver: client, Connector: connector, Streamer: streamer{transfers}, Saver: saver{connector},
 		Files: client, Objects: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
-		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client,
-		Atomic: connector, Names: client, close: client.Close,
+		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client, Snapshots: client,
+		Atomic: connector, Volumes: client, Holder: connector, Values: connector, Replayer: transfers, Names: client, close: client.Close,
+		Rebuild: client,
+		DrillPods: func(d *operation.Deployment, o drillPodOptions) drill.Host {
+			return kube.DrillHost{Client: client, Deployment: d, Image: o.image, Memory: o.memory}
+		},
 	}, nil
 }
 
@@ -156,7 +177,7 @@ func (a *app) openAddresses() (*backend, error) {
 	return &backend{
 		Resolver: addressResolver(a), Connector: connector, Streamer: streamer{connector}, Saver: saver{connector},
 		Files: noCluster{}, Objects: noCluster{}, Locker: state, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: state,
-		Atomic: connector, Names: noCluster{},
+		Atomic: connector, Holder: connector, Values: connector, Replayer: connector, Names: noCluster{},
 	}, nil
 }
 
@@ -276,14 +297,7 @@ func (noCluster) CompletePods(context.Context, operation.Target) ([]string, erro
 
 // ReadFile implements backup.Files.
 func (noCluster) ReadFile(
-	context.Context, *operation.Deployment, operation.Instance, string, time.Duration,
-) (operation.File, error) {
-	return nil, errNoCluster
-}
-
-// ReadPrefix implements backup.Files.
-func (noCluster) ReadPrefix(
-	context.Context, *operation.Deployment, operation.Instance, string, int64, time.Duration,
+	context.Context, *operation.Deployment, operation.Instance, string, backup.ReadOptions,
 ) (operation.File, error) {
 	return nil, errNoCluster
 }

@@ -66,7 +66,10 @@ type permission string
 
 func (p permission) rule() rbacv1.PolicyRule {
 	verbs, resource, _ := strings.Cut(string(p), " ")
-	group := map[string]string{"statefulsets": "apps", "endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io", "poddisruptionbudgets": "policy"}[resource]
+	group := map[string]string{
+		"statefulsets": "apps", "endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io", "poddisruptionbudgets": "policy",
+		"volumesnapshots": "snapshot.storage.k8s.io",
+	}[resource]
 	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: strings.Split(verbs, ",")}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,7 +200,11 @@ func testCutForm(t *testing.T, r *release, s *session, proxy *faultproxy.Proxy, 
 			} else {
 				failed.exits(1)
 			}
-			assert.Equal(t, whole, files(t, s.dir), "only the first one is there")
+			now := slices.DeleteFunc(files(t, s.dir), func(name string) bool {
+				// What has arrived of a file is kept for --resume.
+				return slices.Contains(method, "bgsave") && strings.HasSuffix(name, ".redisctl-partial")
+			})
+			assert.Equal(t, whole, now, "only the first one is there")
 			tried++
 		}
 	}

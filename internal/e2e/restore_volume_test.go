@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -89,8 +90,7 @@ func TestRestoreThroughTheVolume(t *testing.T) {
 			// What is written now survives a restart: the server goes on with these files.
 			require.NoError(t, r.reconnect(t, 0).Set(t.Context(), "after", "the restore", 0).Err())
 			require.NoError(t, r.reconnect(t, 0).Save(t.Context()).Err())
-			r.deletePod(t, 0)
-			r.awaitReady(t)
+			r.restartPod(t, 0)
 			assert.Equal(t, "the restore", r.reconnect(t, 0).Get(t.Context(), "after").Val())
 			// The safety backup has what was replaced.
 			s.run("restore", "rdb", got.SafetyBackup, "--replace", "--yes").exits(0)
@@ -107,6 +107,21 @@ var (
 	aofOn      = []string{"appendonly yes", "repl-diskless-sync-delay 0"}
 	partsOfAOF = []string{"appendonlydir/appendonly.aof.1.base.rdb", "appendonlydir/appendonly.aof.manifest"}
 )
+
+// restartPod ends a pod as a drained node does, and returns when it is Ready again.
+func (r *release) restartPod(t *testing.T, ordinal int) {
+	t.Helper()
+	uid := r.pod(t, ordinal).UID
+	require.NoError(t, r.env.CoreV1().Pods(r.namespace).Delete(t.Context(), r.podName(ordinal), metav1.DeleteOptions{}))
+	eventually(t, "a new "+r.podName(ordinal), func(ctx context.Context) error {
+		pod, err := r.getPod(ctx, ordinal)
+		if err == nil && pod.UID == uid {
+			err = errors.New("it is the old one")
+		}
+		return err
+	})
+	r.awaitReady(t)
+}
 
 func (e *environment) makeClaim(t *testing.T, namespace, name string) {
 	t.Helper()

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -50,12 +52,16 @@ type Options struct {
 // it to end the connections into pods.
 type Client struct {
 	clientset kubernetes.Interface
+	// dynamic reads and writes custom resources.
+	dynamic   dynamic.Interface
 	config    *rest.Config
 	context   string
 	namespace string
 	// only is Options.Workload.
 	only    string
 	timeout time.Duration
+	// mapper tells which resource a kind is. It asks the cluster once.
+	mapper func() meta.RESTMapper
 
 	// closeIdle ends the API client's idle connections.
 	closeIdle func()
@@ -125,7 +131,12 @@ func Open(options Options) (*Client, error) {
 	if err != nil {
 		return nil, configError(options, err)
 	}
+	resources, err := dynamic.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, configError(options, err)
+	}
 	client := newClient(clientset, config, namespace, options.Timeout)
+	client.dynamic = resources
 	client.context = name
 	client.only = options.Workload
 	client.closeIdle = httpClient.CloseIdleConnections
@@ -137,6 +148,7 @@ func newClient(clientset kubernetes.Interface, config *rest.Config, namespace st
 		timeout = defaultTimeout
 	}
 	return &Client{
+		mapper:    sync.OnceValue(newMapper(clientset)),
 		clientset: clientset,
 		config:    config,
 		namespace: namespace,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
@@ -38,16 +41,88 @@ func (c *Client) Claim(parent context.Context, d *operation.Deployment, name str
 }
 
 // OpenVolume implements volume.Volumes with a helper pod.
-func (c *Client) OpenVolume(ctx context.Context, d *operation.Deployment, claim, node string) (volume.Volume, error) {
-	helper, err := c.StartHelper(ctx, d, HelperSpec{Name: d.Workload.Name + "-redisctl-restore", Claim: claim, Node: node})
+func (c *Client) OpenVolume(ctx context.Context, d *operation.Deployment, claim, node, beside string) (volume.Volume, error) {
+	helper, err := c.StartHelper(ctx, d, HelperSpec{
+		Name: d.Workload.Name + "-redisctl-restore", Claim: claim, Node: node, Beside: beside,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return dataVolume{helper}, nil
+	return dataVolume{helper, d.Workload.Volume.MountPath}, nil
 }
 
 // dataVolume implements volume.Volume.
-type dataVolume struct{ *Helper }
+type dataVolume struct {
+	*Helper
+	// mount is where the data volume is mounted.
+	mount string
+}
+
+// beside returns a folder of the data volume in the claim beside.
+func (v dataVolume) beside(dir string) string {
+	return path.Join(besidePath, strings.TrimPrefix(dir, path.Clean(v.mount)))
+}
+
+// besideScript prints the size in KiB and the name of what there is of the names from $2
+// on in the folder $1.
+const besideScript = `cd "$1" || exit 1
+shift
+for name in "$@"; do
+  if [ -e "$name" ]; then du -sk "$name" || exit 1; fi
+done
+echo redisctl-done`
+
+// Beside implements volume.Volume.
+func (v dataVolume) Beside(ctx context.Context, dir string, names []string) (map[string]int64, error) {
+	out, err := v.confirmed(ctx, besideScript, append([]string{v.beside(dir)}, names...)...)
+	if err != nil {
+		return nil, err
+	}
+	return diskUsage(out), nil
+}
+
+// diskUsage reads what du -sk prints, and returns bytes by name.
+func diskUsage(printed string) map[string]int64 {
+	sizes := make(map[string]int64)
+	for line := range strings.Lines(printed) {
+		size, name, ok := strings.Cut(strings.TrimSpace(line), "\t")
+		if kib, err := strconv.ParseInt(size, 10, 64); ok && err == nil {
+			sizes[name] = kib << 10
+		}
+	}
+	return sizes
+}
+
+// copyScript copies $2 in the folder $1 to $4 below the folder $3, and compares the
+// digests of all files.
+const copyScript = `set -e
+cd "$1"
+target="$3/$4"
+mkdir -p "$(dirname "$target")"
+rm -rf "$target.part"
+cp -R "$2" "$target.part"
+sum() { if [ -d "$1" ]; then (cd "$1" && find . -type f -exec sha256sum {} + | sort); else sha256sum < "$1"; fi; }
+[ "$(sum "$2")" = "$(sum "$target.part")" ] || { echo "the copy of $2 differs from the original" >&2; exit 1; }
+sync
+mv "$target.part" "$target"
+echo redisctl-done`
+
+// CopyBeside implements volume.Volume.
+func (v dataVolume) CopyBeside(ctx context.Context, dir, from, to, name string) error {
+	_, err := v.confirmed(ctx, copyScript, v.beside(dir), from, to, name)
+	return err
+}
+
+// confirmed runs a script that prints redisctl-done at its end: over SPDY a cut exec
+// looks like success.
+func (v dataVolume) confirmed(ctx context.Context, script string, arguments ...string) (string, error) {
+	out, err := v.Run(ctx, script, arguments...)
+	printed, ended := strings.CutSuffix(out, "redisctl-done\n")
+	if err == nil && !ended {
+		err = v.failed("working on the volume", errors.New("the connection ended before the end was confirmed"))
+	}
+	return printed, err
+}
 
 // Close implements volume.Volume.
 func (v dataVolume) Close(ctx context.Context) error { return v.Remove(ctx) }
@@ -59,6 +134,56 @@ func (v dataVolume) FreeSpace(ctx context.Context, dir string) (int64, error) {
 		return 0, err
 	}
 	return freeBytes(out)
+}
+
+// ClaimFromSnapshot implements volume.Volumes.
+func (c *Client) ClaimFromSnapshot(parent context.Context, d *operation.Deployment, name, snapshot, like string) error {
+	if err := c.DeleteClaim(parent, d, name); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(parent, helperStart)
+	defer cancel()
+	claims := c.clientset.CoreV1().PersistentVolumeClaims(d.Namespace)
+	model, err := claims.Get(ctx, like, metav1.GetOptions{})
+	if err != nil {
+		return c.failure(parent, request{verb: "get", resource: "persistentvolumeclaims", namespace: d.Namespace, name: like}, err)
+	}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: d.Namespace,
+			Labels: map[string]string{nameLabel: helperApp, managerLabel: fieldManager, workloadLabel: d.Workload.Name},
+		},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: model.Spec.StorageClassName,
+			Resources: model.Spec.Resources, VolumeMode: model.Spec.VolumeMode,
+			DataSource: &corev1.TypedLocalObjectReference{APIGroup: ptr.To(snapshotGroup), Kind: "VolumeSnapshot", Name: snapshot},
+		},
+	}
+	for { // the old one goes away when its pod has
+		_, err = claims.Create(ctx, claim, metav1.CreateOptions{FieldManager: fieldManager})
+		if !apierrors.IsAlreadyExists(err) || ctx.Err() != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(helperInterval):
+		}
+	}
+	if err != nil {
+		return c.failure(parent, request{verb: "create", resource: "persistentvolumeclaims", namespace: d.Namespace}, err)
+	}
+	return nil
+}
+
+// DeleteClaim implements volume.Volumes.
+func (c *Client) DeleteClaim(parent context.Context, d *operation.Deployment, name string) error {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	err := c.clientset.CoreV1().PersistentVolumeClaims(d.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return c.failure(parent, request{verb: "delete", resource: "persistentvolumeclaims", namespace: d.Namespace, name: name}, err)
+	}
+	return nil
 }
 
 // ServerVersion implements volume.Volume: it asks the release's image.
@@ -130,12 +255,7 @@ func (v dataVolume) Undo(ctx context.Context, s volume.Swap) error {
 }
 
 func (v dataVolume) rearrange(ctx context.Context, script string, s volume.Swap) error {
-	const done = "redisctl-done"
-	out, err := v.Run(ctx, script+"\necho "+done, append([]string{s.Dir, s.Staged, s.Kept}, s.Names...)...)
-	if err == nil && strings.TrimSpace(out) != done {
-		// Over SPDY a cut exec looks like success.
-		err = v.failed("working on the volume", errors.New("the connection ended before the end was confirmed"))
-	}
+	_, err := v.confirmed(ctx, script+"\necho redisctl-done", append([]string{s.Dir, s.Staged, s.Kept}, s.Names...)...)
 	return err
 }
 
@@ -152,12 +272,10 @@ func (c *Client) Kept(ctx context.Context, d *operation.Deployment, i operation.
 	if err != nil {
 		return nil, err
 	}
-	var all []volume.Kept
-	for line := range strings.Lines(out) {
-		size, name, ok := strings.Cut(strings.TrimSpace(line), "\t")
-		if kib, err := strconv.ParseInt(size, 10, 64); ok && err == nil {
-			all = append(all, volume.Kept{Name: name, Size: kib << 10})
-		}
+	sizes := diskUsage(out)
+	all := make([]volume.Kept, 0, len(sizes))
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		all = append(all, volume.Kept{Name: name, Size: sizes[name]})
 	}
 	return all, nil
 }

@@ -16,63 +16,69 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/backup"
 )
 
-// readFileScript prints a file between its size and its SHA-256. The file is
-// opened once, so that all three are of the same file even when the server
-// replaces it meanwhile, as it does at the end of every save. With a limit, all
-// three are of that many bytes at most, so that the server may append meanwhile.
+// readFileScript prints a file, or what follows a beginning that is here already,
+// behind a line with its size and before its SHA-256. The file is opened once, so that
+// everything is of the same file even when the server replaces it meanwhile, as it does
+// at the end of every save; and everything is of the size that it has at first, so that
+// the server may append.
+//
+// $1 is the path, $2 the most bytes, $3 and $4 are the length and the SHA-256 of what
+// is here. While a digest is computed an empty line comes every second: files of many
+// gigabytes would look like a stall otherwise.
 const readFileScript = `exec 3<"$1" || exit 1
 size=$(wc -c </proc/self/fd/3) || exit 1
-if [ -z "$2" ]; then
-  printf 'redisctl-size %s\n' $size
-  cat <&3
-  sum=$(sha256sum </proc/self/fd/3) || exit 1
-else
-  [ "$size" -le "$2" ] || size=$2
-  printf 'redisctl-size %s\n' $size
-  head -c $size <&3
-  sum=$(head -c $size </proc/self/fd/3 | sha256sum) || exit 1
+[ -z "$2" ] || [ $size -le "$2" ] || size=$2
+from=0
+rest() {
+  if [ $from = 0 ]; then head -c $size; else tail -c "+$((from + 1))" | head -c "$((size - from))"; fi
+}
+beat() { while sleep 1 >/dev/null 2>&1; do echo; done; }
+digest() {
+  beat & beating=$!
+  sum=$("$@" </proc/self/fd/3 | sha256sum)
+  ended=$?
+  kill $beating
+  wait $beating 2>/dev/null
+  sum=${sum%% *}
+  return $ended
+}
+if [ "$3" -gt 0 ] && [ "$3" -le $size ]; then
+  digest head -c "$3" || exit 1
+  [ "$sum" != "$4" ] || from=$3
 fi
-printf 'redisctl-sha256 %s\n' "${sum%% *}"`
+printf 'redisctl-file %s %s %s\n' $size $from "$(stat -L -c '%i %Y' /proc/self/fd/3 2>/dev/null)"
+rest <&3
+digest rest || exit 1
+printf 'redisctl-sha256 %s\n' "$sum"`
 
-// ReadFile opens a file in the Redis container of an instance. The reader returns
-// io.EOF only when the announced number of bytes has arrived and has the digest
-// that was computed in the container: exec by itself reports success after a cut
-// (see Exec). stall is how long no byte may come; then the error is of kind
-// TimedOut. An error about a file that is not there matches fs.ErrNotExist. The
-// container needs sh, wc, cat and sha256sum.
+// ReadFile implements backup.Files for the Redis container of an instance. The reader
+// returns io.EOF only when the announced number of bytes has arrived and has the digest
+// that was computed in the container: exec by itself reports success after a cut (see
+// Exec). A transfer in which nothing comes for o.Stall ends with an error of kind
+// TimedOut. The container needs sh, wc, head, tail and sha256sum; with stat, the file's
+// state is known.
 func (c *Client) ReadFile(
-	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration,
+	parent context.Context, d *operation.Deployment, i operation.Instance, path string, o backup.ReadOptions,
 ) (operation.File, error) {
-	return c.readFile(ctx, d, i, path, "", stall)
-}
-
-// ReadPrefix is ReadFile for the first bytes of a file that the server may be
-// appending to: at most limit of them, and no more than there are when the file is
-// opened. The container needs head as well.
-func (c *Client) ReadPrefix(
-	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, limit int64, stall time.Duration,
-) (operation.File, error) {
-	return c.readFile(ctx, d, i, path, strconv.FormatInt(limit, 10), stall)
-}
-
-func (c *Client) readFile(
-	parent context.Context, d *operation.Deployment, i operation.Instance, path, limit string, stall time.Duration,
-) (operation.File, error) {
+	command := []string{"sh", "-c", readFileScript, "sh", path, "", strconv.FormatInt(o.Have.Bytes, 10), o.Have.SHA256}
+	if o.Limit > 0 {
+		command[5] = strconv.FormatInt(o.Limit, 10)
+	}
 	ctx, cancel := context.WithCancelCause(parent)
 	out, in := io.Pipe()
 	f := &remoteFile{
 		name: "pod " + d.Namespace + "/" + i.Name + ": " + path, ctx: ctx, cancel: cancel, out: out,
-		reader: bufio.NewReaderSize(out, 256<<10), digest: sha256.New(), stall: stall,
+		reader: bufio.NewReaderSize(out, 256<<10), digest: sha256.New(), stall: o.Stall,
 	}
-	f.watchdog = time.AfterFunc(stall, func() {
-		cancel(fmt.Errorf("no byte for %s: %w", stall, context.DeadlineExceeded))
+	f.watchdog = time.AfterFunc(o.Stall, func() {
+		cancel(fmt.Errorf("no byte for %s: %w", o.Stall, context.DeadlineExceeded))
 	})
 	go func() {
 		said := firstBytes{limit: messageLimit}
-		err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container,
-			[]string{"sh", "-c", readFileScript, "sh", path, limit}, nil, in, &said)
+		err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container, command, nil, in, &said)
 		var exit *ExitError
 		if errors.As(err, &exit) && said.Len() > 0 {
 			err = errors.New(firstLine(said.String()))
@@ -99,6 +105,8 @@ type remoteFile struct {
 	reader     *bufio.Reader
 	digest     hash.Hash
 	size, left int64
+	offset     int64
+	state      operation.FileState
 	stall      time.Duration
 	watchdog   *time.Timer
 	done       bool
@@ -106,6 +114,12 @@ type remoteFile struct {
 
 // Size implements operation.File.
 func (f *remoteFile) Size() int64 { return f.size }
+
+// Offset implements operation.File.
+func (f *remoteFile) Offset() int64 { return f.offset }
+
+// State implements operation.File.
+func (f *remoteFile) State() operation.FileState { return f.state }
 
 // Close ends the transfer.
 func (f *remoteFile) Close() error {
@@ -115,15 +129,23 @@ func (f *remoteFile) Close() error {
 }
 
 func (f *remoteFile) begin() error {
-	value, err := f.line("redisctl-size ")
+	value, err := f.line("redisctl-file ")
 	if err != nil {
 		return f.failed(err)
 	}
-	f.size, err = strconv.ParseInt(value, 10, 64)
-	if err != nil || f.size < 0 {
-		return f.failed(fmt.Errorf("the container announced the size %q", value))
+	fields := strings.Fields(value)
+	if len(fields) < 2 {
+		return f.failed(fmt.Errorf("the container announced %q", value))
 	}
-	f.left = f.size
+	size, err := strconv.ParseInt(fields[0], 10, 64)
+	offset, offsetErr := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil || offsetErr != nil || offset < 0 || size < offset {
+		return f.failed(fmt.Errorf("the container announced the size %q and the offset %q", fields[0], fields[1]))
+	}
+	f.size, f.offset, f.left = size, offset, size-offset
+	if len(fields) == 4 {
+		f.state = operation.FileState{Inode: fields[2], Modified: fields[3]}
+	}
 	return nil
 }
 
@@ -165,17 +187,25 @@ func (f *remoteFile) finish() error {
 	return io.EOF
 }
 
-// line reads a short line of the framing.
+// line reads a short line of the framing, and those before it that only say that the
+// container is busy.
 func (f *remoteFile) line(prefix string) (string, error) {
-	text, err := f.reader.ReadSlice('\n')
-	if err != nil {
-		return "", err
+	for {
+		text, err := f.reader.ReadSlice('\n')
+		if err != nil {
+			return "", err
+		}
+		f.watchdog.Reset(f.stall)
+		text = bytes.TrimSpace(text)
+		if len(text) == 0 {
+			continue
+		}
+		value, ok := bytes.CutPrefix(text, []byte(prefix))
+		if !ok {
+			return "", fmt.Errorf("unexpected output of the container: %.80q", text)
+		}
+		return string(value), nil
 	}
-	value, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte(prefix))
-	if !ok {
-		return "", fmt.Errorf("unexpected output of the container: %.80q", text)
-	}
-	return string(value), nil
 }
 
 // failed explains a transfer that ended early.

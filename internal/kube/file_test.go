@@ -7,7 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,7 +55,7 @@ func contents(f *remoteFile) ([]byte, error) {
 }
 
 func framed(content, digest string) string {
-	return fmt.Sprintf("redisctl-size %d\n%sredisctl-sha256 %s\n", len(content), content, digest)
+	return fmt.Sprintf("redisctl-file %d 0 77 1700000000\n%sredisctl-sha256 %s\n", len(content), content, digest)
 }
 
 func TestFileArrivesWhole(t *testing.T) {
@@ -83,7 +88,73 @@ func TestFileWithAnotherDigestIsCorrupt(t *testing.T) {
 }
 
 func TestFileThatStalls(t *testing.T) {
-	_, err := contents(received(t, "redisctl-size 10\nREDIS", errSilence, 50*time.Millisecond))
+	_, err := contents(received(t, "redisctl-file 10 0\nREDIS", errSilence, 50*time.Millisecond))
 	assert.Equal(t, operation.TimedOut, operation.KindOf(err), "%v", err)
 	assert.ErrorContains(t, err, "no byte for 50ms")
+}
+
+// scripted runs readFileScript on this machine, with the shells that containers have.
+func scripted(t *testing.T, shell []string, path, limit string, have int64, digest string) (*remoteFile, []byte, error) {
+	t.Helper()
+	args := append(shell[1:], "-c", readFileScript, "sh", path, limit, strconv.FormatInt(have, 10), digest)
+	cmd := exec.CommandContext(t.Context(), shell[0], args...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	require.NoError(t, err, said.String())
+	f := received(t, string(out), nil, time.Minute)
+	got, err := contents(f)
+	return f, got, err
+}
+
+func TestScriptGoesOnWhereWhatIsHereEnds(t *testing.T) {
+	content := strings.Repeat("redis\n", 100_000)
+	path := filepath.Join(t.TempDir(), "dump rdb")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	for _, shell := range [][]string{{"sh"}, {"bash", "--posix"}} {
+		for name, c := range map[string]struct {
+			limit  string
+			have   int64
+			digest string
+			offset int64
+			want   string
+		}{
+			"anew":                     {want: content},
+			"limited":                  {limit: "10", want: content[:10]},
+			"limit beyond the end":     {limit: "9999999999", want: content},
+			"the beginning is here":    {have: 12345, digest: sum(content[:12345]), offset: 12345, want: content[12345:]},
+			"all is here":              {have: int64(len(content)), digest: sum(content), offset: int64(len(content))},
+			"other contents are here":  {have: 12345, digest: sum(content[1:12346]), want: content},
+			"more is here":             {have: int64(len(content)) + 1, digest: sum(content + "r"), want: content},
+			"more is here than wanted": {limit: "10", have: 12, digest: sum(content[:12]), want: content[:10]},
+		} {
+			t.Run(shell[0]+" "+name, func(t *testing.T) {
+				f, got, err := scripted(t, shell, path, c.limit, c.have, c.digest)
+				require.NoError(t, err)
+				assert.Equal(t, c.offset, f.Offset())
+				assert.True(t, c.want == string(got), "%d bytes", len(got))
+				assert.Equal(t, operation.FileState{
+					Inode: strconv.FormatUint(info.Sys().(*syscall.Stat_t).Ino, 10), Modified: strconv.FormatInt(info.ModTime().Unix(), 10),
+				}, f.State())
+			})
+		}
+	}
+}
+
+// While a container computes a digest it says that it is alive.
+func TestFileOfABusyContainer(t *testing.T) {
+	const content = "redis"
+	digest := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+	f := received(t, "\n\nredisctl-file 5 0 \n"+content+"\n\n\nredisctl-sha256 "+digest+"\n", nil, time.Minute)
+	got, err := contents(f)
+	require.NoError(t, err)
+	assert.Equal(t, content, string(got))
+	assert.Equal(t, operation.FileState{}, f.State())
+	for _, announced := range []string{"5", "x 0", "5 x", "5 6", "-1 0", "5 -1"} {
+		_, err := contents(received(t, "redisctl-file "+announced+"\n"+content, nil, time.Minute))
+		require.ErrorContains(t, err, "the container announced", announced)
+	}
 }

@@ -46,7 +46,16 @@ type HelperSpec struct {
 	Claim string
 	// Node that the pod must run on; empty for any.
 	Node string
+	// Beside is another claim, mounted read-only at besidePath; empty for none.
+	Beside string
 }
+
+// besidePath is where a helper pod mounts the claim beside, in the same way as the
+// data volume: with the same subPath.
+const (
+	besideVolume = "beside"
+	besidePath   = "/redisctl-beside"
+)
 
 // Helper is a short-lived pod with the image, the user and the restrictions of a
 // release's own pods, in which redisctl works on a data volume.
@@ -247,6 +256,13 @@ func helperPod(set *appsv1.StatefulSet, d *operation.Deployment, s HelperSpec) (
 		return nil, fmt.Errorf("it mounts its data with subPathExpr %q, which depends on the pod", data.SubPathExpr)
 	}
 	data.Name = helperVolume
+	mounts := []corev1.VolumeMount{data}
+	volumes := []corev1.Volume{claimVolume(helperVolume, s.Claim)}
+	if s.Beside != "" {
+		beside := data
+		beside.Name, beside.MountPath, beside.ReadOnly = besideVolume, besidePath, true
+		mounts, volumes = append(mounts, beside), append(volumes, claimVolume(besideVolume, s.Beside))
+	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: s.Name, Namespace: d.Namespace,
@@ -260,15 +276,13 @@ func helperPod(set *appsv1.StatefulSet, d *operation.Deployment, s HelperSpec) (
 				SecurityContext: own.Containers[server].SecurityContext,
 				// The shell waits in the background: as process 1 it would ignore SIGTERM.
 				Command:      []string{"sh", "-c", "trap 'exit 0' TERM; sleep " + strconv.Itoa(int(helperLife/time.Second)) + " & wait"},
-				VolumeMounts: []corev1.VolumeMount{data},
+				VolumeMounts: mounts,
 				Resources: corev1.ResourceRequirements{
 					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 					Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("256Mi")},
 				},
 			}},
-			Volumes: []corev1.Volume{{Name: helperVolume, VolumeSource: corev1.VolumeSource{
-				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: s.Claim},
-			}}},
+			Volumes:                       volumes,
 			RestartPolicy:                 corev1.RestartPolicyNever,
 			ActiveDeadlineSeconds:         ptr.To(int64(helperLife / time.Second)),
 			TerminationGracePeriodSeconds: ptr.To[int64](1),
@@ -284,6 +298,12 @@ func helperPod(set *appsv1.StatefulSet, d *operation.Deployment, s HelperSpec) (
 			Affinity:                      onNode(own.Affinity, s.Node),
 		},
 	}, nil
+}
+
+func claimVolume(name, claim string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+	}}
 }
 
 // onNode keeps what the release says of nodes; what it says of pods is about servers.

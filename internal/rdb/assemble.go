@@ -58,6 +58,9 @@ func (a *Assembler) Key(key []byte, expires time.Time, payload []byte) error {
 // Functions adds the libraries of a FUNCTION DUMP payload, which holds them as an RDB
 // file does. It comes before the first key.
 func (a *Assembler) Functions(payload []byte) error {
+	if len(payload) == DumpOverhead-1 {
+		return nil // no library, hence not even a type
+	}
 	version, body, err := openDump(payload)
 	if err != nil {
 		return err

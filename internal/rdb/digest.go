@@ -31,6 +31,9 @@ type ValueDigest struct {
 	// more than 1 MiB, which no server makes with default settings: two of them
 	// with different digests may still hold the same.
 	Canonical bool
+	// FieldExpiry is when the first field of a hash expires, in ms since 1970; 0 when
+	// none does. From then on servers have less of the value than was stored.
+	FieldExpiry int64
 }
 
 // A DigestVisitor is told what ScanDigests finds, in file order. Nil functions
@@ -41,6 +44,8 @@ type DigestVisitor struct {
 	Wanted func(*Entry) bool
 	// Entry is called for each key that is wanted; the Entry is complete.
 	Entry func(*Entry, ValueDigest) error
+	// Other is called for each key that is not; the Entry is complete.
+	Other func(*Entry) error
 	// Function is called for each function library with the digest of its source.
 	Function func(ValueDigest) error
 }
@@ -66,7 +71,7 @@ func ScanDigests(ctx context.Context, r io.Reader, v DigestVisitor, opts Options
 		},
 		Entry: func(e *Entry) error {
 			if !d.active {
-				return nil
+				return v.other(e)
 			}
 			digest, err := d.end()
 			if err == nil && v.Entry != nil {
@@ -91,6 +96,13 @@ func ScanDigests(ctx context.Context, r io.Reader, v DigestVisitor, opts Options
 		err = s.expectEnd()
 	}
 	return s.finish(), err
+}
+
+func (v *DigestVisitor) other(e *Entry) error {
+	if v.Other == nil {
+		return nil
+	}
+	return v.Other(e)
 }
 
 // A digester decodes one serialized value after the other. It is the writer
@@ -205,7 +217,7 @@ func (d *digester) run(src io.Reader) error {
 	in.src, in.err, in.r, in.w, in.base = src, nil, 0, 0, d.offset
 	in.section, in.start = d.section, d.offset
 	d.hash.Reset()
-	d.opaque, d.count, d.sums = false, 0, [4]uint64{}
+	d.opaque, d.count, d.sums, d.digest.FieldExpiry = false, 0, [4]uint64{}, 0
 	switch kinds[d.rdbType].Type {
 	case TypeSet, TypeSortedSet, TypeHash:
 		d.unordered = true
@@ -433,8 +445,12 @@ func (d *digester) textScore(digits []byte) {
 // time hashes the time at which a field expires, in ms since 1970. A field
 // without one is hashed like those of hashes that cannot have any.
 func (d *digester) time(ms uint64) {
-	if ms != 0 {
-		d.number(ms)
+	if ms == 0 {
+		return
+	}
+	d.number(ms)
+	if first := d.digest.FieldExpiry; first == 0 || int64(ms) < first {
+		d.digest.FieldExpiry = int64(ms)
 	}
 }
 

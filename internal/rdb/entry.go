@@ -2,6 +2,7 @@ package rdb
 
 import (
 	"io"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,9 @@ const (
 )
 
 var typeNames = [numTypes]string{"string", "list", "set", "zset", "hash", "stream", "module"} //nolint:gochecknoglobals // a table
+
+// TypeNames lists the words for types, as String returns them.
+func TypeNames() []string { return slices.Clone(typeNames[:]) }
 
 // String returns the word that the TYPE command answers: "zset" for
 // TypeSortedSet. For TypeModule it is "module".
@@ -122,6 +126,10 @@ type Entry struct {
 func (e *Entry) Expired(now time.Time) bool {
 	return e.ExpireAt != None && now.UnixMilli() > e.ExpireAt
 }
+
+// HasFieldExpiry reports whether the value is stored in a form of hashes whose fields
+// can expire.
+func (e *Entry) HasFieldExpiry() bool { return e.Type == TypeHash && e.RDBType >= rdbHashTTLPreGA }
 
 // A Visitor is told what Scan finds, in file order. Nil functions are skipped.
 // An error from any of them, or from a writer they return, ends the scan and is

@@ -231,44 +231,47 @@ func phase(args []any) string {
 	return name
 }
 
-// do runs a command and returns its reply, nil for a nil reply. go-redis minds the
-// deadline of a context but not its cancellation, hence the goroutine: it lives on
-// until the reply, the time limit or Close.
+// do runs a command and returns its reply, nil for a nil reply.
 func (c *Client) do(ctx context.Context, phase string, args ...any) (any, error) {
 	if len(args) == 0 {
 		return nil, c.options.fail(ctx, phase, 0, errors.New("no command given"))
 	}
 	translated := append([]any{c.options.commandName(fmt.Sprint(args[0]))}, args[1:]...)
-	if err := c.begin(); err != nil {
-		return nil, c.options.fail(ctx, phase, 0, err)
-	}
 	limit := c.options.Timeout
-	limited, cancel := context.WithTimeout(ctx, c.options.DialTimeout+limit)
-	defer cancel()
-
-	type result struct {
-		reply any
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer c.running.Done()
-		reply, err := c.redis.Do(limited, translated...).Result()
-		done <- result{reply, err}
-	}()
-	var r result
-	select {
-	case r = <-done:
-	case <-limited.Done():
-		r.err = limited.Err()
-	}
-	if errors.Is(r.err, goredis.Nil) {
+	var reply any
+	err := c.call(ctx, c.options.DialTimeout+limit, func(ctx context.Context) (err error) {
+		reply, err = c.redis.Do(ctx, translated...).Result()
+		return err
+	})
+	if errors.Is(err, goredis.Nil) {
 		return nil, nil
 	}
-	if r.err != nil {
-		return nil, c.options.fail(ctx, phase, limit, r.err)
+	if err != nil {
+		return nil, c.options.fail(ctx, phase, limit, err)
 	}
-	return r.reply, nil
+	return reply, nil
+}
+
+// call runs f, which uses the connections, for so long at most. go-redis minds the
+// deadline of a context but not its cancellation, hence the goroutine: when call returns
+// the context's error, f lives on until the reply, the time limit or Close.
+func (c *Client) call(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer c.running.Done()
+		done <- f(ctx)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (c *Client) begin() error {

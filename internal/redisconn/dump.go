@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/redis"
 )
@@ -63,7 +61,7 @@ func (c Connector) OpenDump(ctx context.Context, d *operation.Deployment, i oper
 		defer close(s.ended)
 		defer cancel()
 		err := dump.run(ctx, writer)
-		_ = dump.client.Close()        // everything was read, or the first error counts
+		_ = dump.values.Close()        // everything was read, or the first error counts
 		_ = writer.CloseWithError(err) // never fails
 	}()
 	return s, nil
@@ -72,12 +70,10 @@ func (c Connector) OpenDump(ctx context.Context, d *operation.Deployment, i oper
 // dumper reads a data set key by key.
 type dumper struct {
 	client *Client
+	values *valueReader
 	file   *rdb.Assembler
 	before redis.Info
 	state  redis.Replication
-	// exact is set when the server tells at which time a key expires, not only in
-	// how long (7.0).
-	exact bool
 	// seen are the keys of the current database.
 	seen map[string]struct{}
 }
@@ -87,11 +83,9 @@ func (d *dumper) begin(ctx context.Context) error {
 	if d.before, err = d.client.Info(ctx); err != nil {
 		return err
 	}
-	version, err := d.before.Version()
-	if err != nil {
+	if d.values, err = newValueReader(d.client, d.before); err != nil {
 		return err
 	}
-	d.exact = version.Major >= 7
 	d.state, err = d.before.Replication()
 	return err
 }
@@ -134,7 +128,7 @@ func (d *dumper) functions(ctx context.Context) error {
 		return nil // before 7.0
 	case err != nil:
 		return err
-	case isText && len(payload) >= rdb.DumpOverhead:
+	case isText:
 		return d.file.Functions([]byte(payload))
 	default:
 		return nil
@@ -142,27 +136,24 @@ func (d *dumper) functions(ctx context.Context) error {
 }
 
 func (d *dumper) database(ctx context.Context, n int64) error {
-	conn := d.client.redis.EphemeralConn() // SELECT belongs to a connection
-	defer func() { _ = conn.Close() }()
-	const phase = "reading its keys"
 	o := d.client.options
-	if err := conn.Do(ctx, o.commandName("SELECT"), n).Err(); err != nil {
-		return o.fail(ctx, phase, o.Timeout, err)
+	if err := d.values.use(ctx, int(n)); err != nil {
+		return err
 	}
 	if err := d.file.SelectDB(n); err != nil {
 		return err
 	}
 	clear(d.seen)
 	for cursor := "0"; ; {
-		reply, err := conn.Do(ctx, o.commandName("SCAN"), cursor, "COUNT", dumpBatch).Slice()
+		reply, err := d.values.conn.Do(ctx, o.commandName("SCAN"), cursor, "COUNT", dumpBatch).Slice()
 		if err != nil {
-			return o.fail(ctx, phase, o.Timeout, err)
+			return o.fail(ctx, readingKeys, o.Timeout, err)
 		}
 		next, keys, err := scanned(reply)
 		if err != nil {
-			return o.fail(ctx, phase, 0, err)
+			return o.fail(ctx, readingKeys, 0, err)
 		}
-		if err := d.keys(ctx, conn, d.fresh(keys)); err != nil {
+		if err := d.keys(ctx, int(n), d.fresh(keys)); err != nil {
 			return err
 		}
 		if cursor = next; cursor == "0" {
@@ -184,60 +175,29 @@ func scanned(reply []any) (cursor string, keys []any, err error) {
 }
 
 // fresh returns the keys that were not seen before.
-func (d *dumper) fresh(keys []any) []string {
-	var found []string
+func (d *dumper) fresh(keys []any) []restore.Query {
+	var found []restore.Query
 	for _, k := range keys {
 		key, _ := k.(string)
 		if _, ok := d.seen[key]; !ok {
 			d.seen[key] = struct{}{}
-			found = append(found, key)
+			found = append(found, restore.Query{Key: []byte(key)})
 		}
 	}
 	return found
 }
 
-func (d *dumper) keys(ctx context.Context, conn *goredis.Conn, keys []string) error {
-	const phase = "reading its keys"
-	o := d.client.options
-	payloads := make([]*goredis.Cmd, len(keys))
-	expiries := make([]*goredis.Cmd, len(keys))
-	_, err := conn.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for i, key := range keys {
-			payloads[i] = p.Do(ctx, o.commandName("DUMP"), key)
-			if d.exact {
-				expiries[i] = p.Do(ctx, o.commandName("PEXPIRETIME"), key)
-			} else {
-				expiries[i] = p.Do(ctx, o.commandName("PTTL"), key)
-			}
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, goredis.Nil) {
-		return o.fail(ctx, phase, o.Timeout, err)
+func (d *dumper) keys(ctx context.Context, db int, keys []restore.Query) error {
+	found, err := d.values.Read(ctx, db, keys, 0)
+	if err != nil {
+		return err
 	}
-	now := time.Now()
-	for i, key := range keys {
-		payload, err := payloads[i].Text()
-		if errors.Is(err, goredis.Nil) {
+	for i, a := range found.Answers {
+		if !a.Exists {
 			continue // it has expired
 		}
-		if err != nil {
-			return o.fail(ctx, phase, o.Timeout, err)
-		}
-		ms, err := expiries[i].Int64()
-		if err != nil {
-			return o.fail(ctx, phase, o.Timeout, err)
-		}
-		var expires time.Time
-		switch {
-		case ms < 0: // never
-		case d.exact:
-			expires = time.UnixMilli(ms)
-		default:
-			expires = now.Add(time.Duration(ms) * time.Millisecond)
-		}
-		if err := d.file.Key([]byte(key), expires, []byte(payload)); err != nil {
-			return fmt.Errorf("key %s: %w", strconv.Quote(key), err)
+		if err := d.file.Key(keys[i].Key, a.Expires, a.Payload); err != nil {
+			return fmt.Errorf("key %s: %w", strconv.Quote(string(keys[i].Key)), err)
 		}
 	}
 	return nil

@@ -14,6 +14,10 @@ const (
 	// bufferSize is large enough that system calls and deadlines cost nothing
 	// beside the kernel's own copying.
 	bufferSize = 512 << 10
+	// batchSize is how much Read collects before it hands anything out. Servers send
+	// pieces of 16 KiB; passing each on would wake all who digest, encode and store it
+	// ten thousand times for 200 MB, which takes longer than their work.
+	batchSize = bufferSize / 2
 	// maxLine bounds the replies. The longest known are error texts.
 	maxLine = 16 << 10
 )
@@ -73,7 +77,8 @@ func (p *payload) startCounted(length int64) {
 }
 
 // Read returns the bytes of the snapshot, io.EOF after the last one, and the
-// source's error (io.EOF as io.ErrUnexpectedEOF) when it fails before.
+// source's error (io.EOF as io.ErrUnexpectedEOF) when it fails before. It waits for as
+// much as dst or a batch holds.
 func (p *payload) Read(dst []byte) (int, error) {
 	for p.r == p.ready {
 		if p.err != nil {
@@ -82,7 +87,7 @@ func (p *payload) Read(dst []byte) (int, error) {
 		if p.mark == nil && int64(len(dst)) <= p.left && len(dst) >= bufferSize/16 {
 			return p.readDirect(dst)
 		}
-		p.more()
+		p.more(min(max(len(dst), 1), batchSize))
 	}
 	n := copy(dst, p.buf[p.r:p.ready])
 	p.r += n
@@ -91,12 +96,16 @@ func (p *payload) Read(dst []byte) (int, error) {
 
 // readDirect reads a counted snapshot into a large dst without copying.
 func (p *payload) readDirect(dst []byte) (int, error) {
-	n, err := p.read(dst)
-	p.received += int64(n)
-	p.left -= int64(n)
-	p.endCounted()
-	if p.err == nil && err != nil {
-		p.err = err
+	n := 0
+	for n < min(len(dst), batchSize) && p.err == nil {
+		got, err := p.read(dst[n:])
+		n += got
+		p.received += int64(got)
+		p.left -= int64(got)
+		p.endCounted()
+		if p.err == nil && err != nil {
+			p.err = err
+		}
 	}
 	if n > 0 {
 		return n, nil
@@ -104,10 +113,10 @@ func (p *payload) readDirect(dst []byte) (int, error) {
 	return 0, p.err
 }
 
-// more makes at least one byte ready or sets err.
-func (p *payload) more() {
-	for p.r == p.ready && p.err == nil {
-		p.compact()
+// more makes the wanted number of bytes ready, at most batchSize, or fewer and sets err.
+func (p *payload) more(want int) {
+	p.compact()
+	for p.ready-p.r < want && p.err == nil {
 		space := p.buf[p.w:]
 		if p.mark == nil {
 			space = space[:min(int64(len(space)), p.left)]

@@ -78,6 +78,7 @@ func braced(expression string) string {
 }
 
 func (f Format) encode(out io.Writer, value any, series bool) error {
+	value = listed(value)
 	switch f.kind {
 	case formatJSON:
 		encoder := json.NewEncoder(out)

@@ -118,6 +118,9 @@ type Filter struct {
 	// Instance selects by the manifest's Source.Instance, Method by its
 	// Source.Method: what has no manifest is left out.
 	Instance, Method string
+	// Files selects what has a file of one of these kinds, as its manifest says; empty
+	// selects all.
+	Files []FileKind
 	// States selects by Entry.State; empty selects all.
 	States []State
 }
@@ -148,6 +151,11 @@ func (f *Filter) admits(e *Entry) bool {
 func (f *Filter) admitsContents(e *Entry) bool {
 	if f.Instance != "" && (e.Manifest == nil || e.Manifest.Source.Instance != f.Instance) ||
 		f.Method != "" && (e.Manifest == nil || e.Manifest.Source.Method != f.Method) {
+		return false
+	}
+	if len(f.Files) > 0 && (e.Manifest == nil || !slices.ContainsFunc(e.Manifest.Files, func(file File) bool {
+		return slices.Contains(f.Files, file.Kind)
+	})) {
 		return false
 	}
 	return len(f.States) == 0 || slices.Contains(f.States, e.State())

@@ -33,6 +33,9 @@ type CreateOptions struct {
 	// Durations.Wait with what is known only now, and its error discards the
 	// snapshot: here a size and a digest that the source announced are compared.
 	Complete func(*Manifest) error
+	// Download is set if the file can be fetched again from any byte on. Of a Set, see
+	// SetFile.
+	Download *Download
 	// Progress, if not nil, is called after each piece with the bytes received so far.
 	Progress func(bytes int64)
 	// Now is time.Now unless set.
@@ -49,7 +52,8 @@ type CreateOptions struct {
 // (io.ErrUnexpectedEOF): where the format has no checksum, nothing else could
 // tell. Read must return when ctx ends.
 //
-// If Create fails, there is nothing under a final name: an error matching
+// If Create fails, there is nothing under a final name (what has arrived of a Download
+// is kept for the next attempt, unless the data or the store is at fault): an error matching
 // ErrCorrupt or ErrUnsupported is about the data, others are those of r, of the
 // store, of Complete or of ctx.
 func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, opts CreateOptions) (*Manifest, error) {
@@ -69,13 +73,16 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 	if err := m.validateText(); err != nil { // not only after the transfer
 		return nil, err
 	}
-	w, err := openData(ctx, store, dir, m, opts.Encoding)
+	w, err := openData(ctx, store, dir, m, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Abort()
 
 	if err := receive(ctx, w, r, m, opts); err != nil {
+		if kept := w.end(err); opts.Download != nil {
+			opts.Download.Kept = kept
+		}
 		return nil, fmt.Errorf("storing %s: %w", store.Location(path.Join(dir, m.Files[0].Name)), err)
 	}
 	if opts.Complete != nil {
@@ -91,8 +98,8 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 }
 
 // openData chooses the snapshot's id and starts its data file.
-func openData(ctx context.Context, store storage.Store, dir string, m *Manifest, encoding codec.Encoding) (*FileWriter, error) {
-	suffix, _ := codec.Suffix(encoding.Codecs()) // an Encoding has no others
+func openData(ctx context.Context, store storage.Store, dir string, m *Manifest, opts CreateOptions) (*FileWriter, error) {
+	suffix, _ := codec.Suffix(opts.Encoding.Codecs()) // an Encoding has no others
 	// With a million suffixes per second a second attempt is already unlikely.
 	const attempts = 5
 	var err error
@@ -100,7 +107,7 @@ func openData(ctx context.Context, store storage.Store, dir string, m *Manifest,
 		m.ID = NewID(m.Kind, m.CreatedAt)
 		m.Files = []File{{Name: m.ID + rdbSuffix + suffix}}
 		var w *FileWriter
-		w, err = CreateFile(ctx, store, path.Join(dir, m.Files[0].Name), encoding)
+		w, err = createFile(ctx, store, path.Join(dir, m.Files[0].Name), opts.Encoding, opts.Download)
 		if err == nil {
 			return w, nil
 		}

@@ -26,7 +26,13 @@ type FileWriter struct {
 // encoding is up to the caller, see codec.Suffix. Its errors are those of
 // storage.Store.Create.
 func CreateFile(ctx context.Context, store storage.Store, name string, encoding codec.Encoding) (*FileWriter, error) {
-	out, err := store.Create(ctx, name, storage.CreateOptions{})
+	return createFile(ctx, store, name, encoding, nil)
+}
+
+func createFile(
+	ctx context.Context, store storage.Store, name string, encoding codec.Encoding, d *Download,
+) (*FileWriter, error) {
+	out, err := d.createObject(ctx, store, name, encoding)
 	if err != nil {
 		return nil, err
 	}

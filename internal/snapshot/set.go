@@ -27,6 +27,7 @@ type Set struct {
 	m       *Manifest
 	writers []*FileWriter // of m.Files
 	bytes   int64
+	kept    int64 // of a file that Add has failed to add
 
 	published bool
 }
@@ -38,6 +39,8 @@ type SetFile struct {
 	Kind FileKind
 	// Path is where the server has it, see File.Path.
 	Path string
+	// Download is set if the file can be fetched again from any byte on.
+	Download *Download
 }
 
 // CreateSet begins a snapshot of the given kind in the folder dir of the store. Of
@@ -63,12 +66,13 @@ func CreateSet(store storage.Store, dir string, kind Kind, opts CreateOptions) (
 // may, the caller decides by File.AOF.
 //
 // The error matches ErrCorrupt or ErrUnsupported if the data is at fault, else it is
-// that of r, of the store or of ctx. Then nothing was added.
+// that of r, of the store or of ctx. Then nothing was added; what has arrived of a
+// Download is kept unless the data or the store is at fault.
 func (s *Set) Add(ctx context.Context, spec SetFile, r io.Reader) (*File, error) {
 	suffix, _ := codec.Suffix(s.opts.Encoding.Codecs()) // an Encoding has no others
 	found := File{Name: s.m.ID + "." + safeName(spec.Name) + suffix, Kind: spec.Kind, Path: spec.Path}
 	name := path.Join(s.dir, found.Name)
-	w, err := CreateFile(ctx, s.store, name, s.opts.Encoding)
+	w, err := createFile(ctx, s.store, name, s.opts.Encoding, spec.Download)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +82,13 @@ func (s *Set) Add(ctx context.Context, spec SetFile, r io.Reader) (*File, error)
 			s.opts.Progress(s.bytes + bytes)
 		}
 	}}
-	err = scanFile(ctx, io.TeeReader(source, w), &found, s.m.CreatedAt)
+	err = scanFile(ctx, io.TeeReader(source, w), &found, s.m.CreatedAt, rdb.Visitor{})
 	f := File{}
 	if err == nil {
 		f, err = w.Finish()
 	}
 	if err != nil {
-		w.Abort()
+		s.kept += w.end(err)
 		return nil, fmt.Errorf("storing %s: %w", s.store.Location(name), err)
 	}
 	if source.bytes > 0 {
@@ -109,11 +113,11 @@ func safeName(name string) string {
 }
 
 // scanFile reads r to its end and describes in f what it holds. Expired keys are
-// counted as of the given moment.
-func scanFile(ctx context.Context, r io.Reader, f *File, now time.Time) error {
+// counted as of the given moment. The visitor is told what an RDB file holds.
+func scanFile(ctx context.Context, r io.Reader, f *File, now time.Time, visitor rdb.Visitor) error {
 	switch f.Kind {
 	case FileRDB, "":
-		summary, err := rdb.Scan(ctx, r, rdb.Visitor{}, rdb.Options{Now: now})
+		summary, err := rdb.Scan(ctx, r, visitor, rdb.Options{Now: now})
 		summary.Aux = printable(summary.Aux)
 		f.RDB = &summary
 		return judge(err)

@@ -113,8 +113,19 @@ type VerifyOptions struct {
 	// Progress, if not nil, is called after each piece with the bytes checked so
 	// far and the size of the data.
 	Progress func(bytes, total int64)
+	// Visitor, if not nil, is told what the RDB file holds while it is read. It is
+	// called anew if the file is read a second time, which forgets the first.
+	Visitor func() rdb.Visitor
 	// Now is time.Now unless set.
 	Now func() time.Time
+}
+
+// visitor returns the caller's visitor for one pass.
+func (o VerifyOptions) visitor() rdb.Visitor {
+	if o.Visitor == nil {
+		return rdb.Visitor{}
+	}
+	return o.Visitor()
 }
 
 // Verify reads everything that is stored of a snapshot and compares it with its
@@ -285,13 +296,13 @@ func (v *verification) readContents(ctx context.Context, r io.Reader, got *data,
 	}
 	got.codecs = decoded.Codecs()
 	if len(got.codecs) == 0 { // the digest of what is stored is that of the contents
-		got.summary, err = rdb.Scan(ctx, decoded, rdb.Visitor{}, opts)
+		got.summary, err = rdb.Scan(ctx, decoded, v.opts.visitor(), opts)
 		return err
 	}
 	contents := &countingDigest{digester: newDigester()}
 	defer contents.close()
 	tee := io.TeeReader(decoded, contents)
-	got.summary, err = rdb.Scan(ctx, tee, rdb.Visitor{}, opts)
+	got.summary, err = rdb.Scan(ctx, tee, v.opts.visitor(), opts)
 	if fault := (*rdb.FormatError)(nil); errors.As(err, &fault) {
 		// The contents are no RDB file; whether they are what was stored is another
 		// question.

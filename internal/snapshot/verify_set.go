@@ -189,7 +189,7 @@ func (v *verification) decode(ctx context.Context, f *File, stored io.Reader) (c
 		contents, err = io.ReadAll(io.LimitReader(decoded, maxSmallFile))
 		return contents, judge(err)
 	}
-	if err := scanFile(ctx, decoded, f, v.manifest.CreatedAt); err != nil {
+	if err := scanFile(ctx, decoded, f, v.manifest.CreatedAt, v.opts.visitor()); err != nil {
 		return nil, err
 	}
 	if f.AOF != nil && f.AOF.Truncated() > 0 {

@@ -62,6 +62,13 @@ type Store interface {
 	Location(name string) string
 }
 
+// Checker is a Store that can tell beforehand whether it takes objects.
+type Checker interface {
+	// Check fails when objects below the folder prefix cannot be created, as far as
+	// this can be told without creating one. It leaves nothing behind.
+	Check(ctx context.Context, prefix string) error
+}
+
 // Writer receives the contents of one new object. It is used by one goroutine
 // at a time, and ends with Commit or Abort.
 type Writer interface {

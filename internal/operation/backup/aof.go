@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"path"
 	"strings"
 	"time"
@@ -226,6 +225,7 @@ func (b AOF) Apply(ctx context.Context, p *AOFPlan) (*snapshot.Manifest, error) 
 	defer set.Abort()
 	restored, err := b.add(ctx, p, set)
 	if err != nil {
+		giveUp(set, b.Reporter, err)
 		return nil, p.failed(ctx, "copying the append-only file", errors.Join(err, restored))
 	}
 	m, err := set.Commit(ctx)
@@ -259,7 +259,17 @@ func (b AOF) add(ctx context.Context, p *AOFPlan, set *snapshot.Set) (restored, 
 	if err := b.awaitRewrite(ctx, p); err != nil {
 		return nil, err
 	}
-	return nil, b.copy(ctx, p, set, held && p.Pause == settingAutoGC)
+	c := &copies{
+		files: b.Files, reporter: b.Reporter, d: p.deployment, source: p.source, stall: p.options.Stall,
+		about: origin{Redisctl: b.Version, Method: "aof", Begun: b.Now().UTC()},
+	}
+	c.takeOver(ctx, b.Store, b.Encoding, p.dir)
+	defer c.close()
+	if err := b.copy(ctx, p, c, set, held && p.Pause == settingAutoGC); err != nil {
+		return nil, err
+	}
+	c.discard()
+	return nil, nil
 }
 
 // rewritePoll is how often the server is asked whether a rewrite has ended.
@@ -303,15 +313,15 @@ const copyAttempts = 4
 var errRewritten = errors.New("the server rewrote its append-only file during the copy")
 
 // copy copies the files into set. kept says that the server keeps them for as long.
-func (b AOF) copy(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept bool) error {
+func (b AOF) copy(ctx context.Context, p *AOFPlan, c *copies, set *snapshot.Set, kept bool) error {
 	before := set.Len()
 	for attempt := 1; ; attempt++ {
 		b.Reporter.Step("copying the append-only file of %s (%s)", p.Source, p.source.Replication.Role)
 		var err error
 		if p.MultiPart {
-			err = b.copyParts(ctx, p, set, kept)
+			err = b.copyParts(ctx, p, c, set, kept)
 		} else {
-			err = b.copyGrowing(ctx, p, set, snapshot.SetFile{Name: p.paths.name, Kind: snapshot.FileAOF, Path: p.paths.name})
+			err = b.copyGrowing(ctx, p, c, set, snapshot.SetFile{Name: p.paths.name, Kind: snapshot.FileAOF, Path: p.paths.name})
 		}
 		if !errors.Is(err, errRewritten) || attempt == copyAttempts {
 			return err
@@ -322,8 +332,8 @@ func (b AOF) copy(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept bool)
 }
 
 // copyParts copies the parts of a multi-part file, and its manifest as the last.
-func (b AOF) copyParts(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept bool) error {
-	text, err := b.readManifest(ctx, p)
+func (b AOF) copyParts(ctx context.Context, p *AOFPlan, c *copies, set *snapshot.Set, kept bool) error {
+	text, err := b.readManifest(ctx, p, c)
 	if err != nil {
 		return err
 	}
@@ -338,9 +348,9 @@ func (b AOF) copyParts(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept 
 			spec.Kind = snapshot.FileAOFIncremental
 		}
 		if i == len(live)-1 {
-			err = b.copyGrowing(ctx, p, set, spec)
+			err = b.copyGrowing(ctx, p, c, set, spec)
 		} else {
-			err = b.copyWhole(ctx, p, set, spec)
+			err = b.copyWhole(ctx, p, c, set, spec)
 		}
 		if errors.Is(err, fs.ErrNotExist) && !kept {
 			return fmt.Errorf("%w: %w", errRewritten, err)
@@ -350,7 +360,7 @@ func (b AOF) copyParts(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept 
 		}
 	}
 	if !kept {
-		again, err := b.readManifest(ctx, p)
+		again, err := b.readManifest(ctx, p, c)
 		if err != nil {
 			return err
 		}
@@ -363,8 +373,8 @@ func (b AOF) copyParts(ctx context.Context, p *AOFPlan, set *snapshot.Set, kept 
 	return err
 }
 
-func (b AOF) readManifest(ctx context.Context, p *AOFPlan) (string, error) {
-	file, err := b.open(ctx, p, p.paths.manifest(), aof.MaxManifestSize+1)
+func (b AOF) readManifest(ctx context.Context, p *AOFPlan, c *copies) (string, error) {
+	file, err := c.read(ctx, p.path(p.paths.manifest()), aof.MaxManifestSize+1, Prefix{})
 	if err != nil {
 		return "", err
 	}
@@ -373,13 +383,12 @@ func (b AOF) readManifest(ctx context.Context, p *AOFPlan) (string, error) {
 	return string(text), err
 }
 
-func (b AOF) open(ctx context.Context, p *AOFPlan, name string, limit int64) (operation.File, error) {
-	return b.Files.ReadPrefix(ctx, p.deployment, p.source.Instance, path.Join(p.paths.dir, name), limit, p.options.Stall)
-}
+// path returns where the server has the file name.
+func (p *AOFPlan) path(name string) string { return path.Join(p.paths.dir, name) }
 
 // copyWhole copies a file that the server has finished.
-func (b AOF) copyWhole(ctx context.Context, p *AOFPlan, set *snapshot.Set, spec snapshot.SetFile) error {
-	stored, err := b.copyFile(ctx, p, set, spec, math.MaxInt64)
+func (b AOF) copyWhole(ctx context.Context, p *AOFPlan, c *copies, set *snapshot.Set, spec snapshot.SetFile) error {
+	stored, err := b.copyFile(ctx, p, c, set, spec, growth{})
 	if err == nil && stored.AOF.Truncated() > 0 {
 		err = operation.Errorf(operation.Corrupt, "%s ends within a command, %d bytes before its end: a server would not load it",
 			spec.Path, stored.AOF.Truncated())
@@ -389,11 +398,11 @@ func (b AOF) copyWhole(ctx context.Context, p *AOFPlan, set *snapshot.Set, spec 
 
 // copyGrowing copies the file that the server appends to, up to the last complete
 // command of what there is when the copy begins.
-func (b AOF) copyGrowing(ctx context.Context, p *AOFPlan, set *snapshot.Set, spec snapshot.SetFile) error {
+func (b AOF) copyGrowing(ctx context.Context, p *AOFPlan, c *copies, set *snapshot.Set, spec snapshot.SetFile) error {
 	before := set.Len()
-	limit, cut := int64(math.MaxInt64), int64(0)
+	limit, cut := int64(0), int64(0)
 	for range copyAttempts {
-		stored, err := b.copyFile(ctx, p, set, spec, limit)
+		stored, err := b.copyFile(ctx, p, c, set, spec, growth{growing: true, limit: limit})
 		if err != nil {
 			return err
 		}
@@ -410,12 +419,22 @@ func (b AOF) copyGrowing(ctx context.Context, p *AOFPlan, set *snapshot.Set, spe
 	return fmt.Errorf("%w: %s has other contents each time it is read", errRewritten, spec.Path)
 }
 
-func (b AOF) copyFile(ctx context.Context, p *AOFPlan, set *snapshot.Set, spec snapshot.SetFile, limit int64) (*snapshot.File, error) {
-	file, err := b.open(ctx, p, spec.Path, limit)
+// growth says whether a file is being appended to, and how much of it is wanted: 0 for
+// all that there is.
+type growth struct {
+	growing bool
+	limit   int64
+}
+
+func (b AOF) copyFile(
+	ctx context.Context, p *AOFPlan, c *copies, set *snapshot.Set, spec snapshot.SetFile, g growth,
+) (*snapshot.File, error) {
+	file, err := c.open(ctx, p.path(spec.Path), g.limit, g.growing)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // Read has told whether all data is here
+	spec.Download = file.download
 	return set.Add(ctx, spec, file)
 }
 

@@ -3,7 +3,9 @@ package backup_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +45,10 @@ type node struct {
 	opened func(name string)
 	// read replaces what a file holds.
 	read func(name string, data []byte) []byte
+	// cut replaces what arrives of a file.
+	cut func(name string, r io.Reader) io.Reader
+	// reads says which files were read, and from which byte on.
+	reads []string
 }
 
 // newNode starts a server that keeps an append-only file.
@@ -57,7 +64,7 @@ func newNode(t *testing.T, version string, config ...string) *node {
 	n.deployment = &operation.Deployment{
 		Namespace: "prod", Release: "cache", Name: "cache-redis", Config: parsed,
 		Workload:  &operation.Workload{Name: "cache-redis", Volume: operation.Volume{MountPath: n.server.Dir}},
-		Instances: []operation.Instance{{Name: "cache-redis-0", Host: n.server.Host, Port: n.server.Port}},
+		Instances: []operation.Instance{{Name: "cache-redis-0", Host: n.server.Host, Port: n.server.Port, Pod: &operation.Pod{UID: "4711", ContainerRunning: true}}},
 	}
 	n.AOF = backup.AOF{
 		Connector: redisconn.Connector{
@@ -73,13 +80,7 @@ func newNode(t *testing.T, version string, config ...string) *node {
 }
 
 func (n *node) ReadFile(
-	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration,
-) (operation.File, error) {
-	return n.ReadPrefix(ctx, d, i, path, math.MaxInt64, stall)
-}
-
-func (n *node) ReadPrefix(
-	ctx context.Context, _ *operation.Deployment, _ operation.Instance, name string, limit int64, _ time.Duration,
+	ctx context.Context, _ *operation.Deployment, _ operation.Instance, name string, o backup.ReadOptions,
 ) (operation.File, error) {
 	if n.opened != nil {
 		n.opened(path.Base(name))
@@ -94,16 +95,42 @@ func (n *node) ReadPrefix(
 	if n.read != nil {
 		data = n.read(path.Base(name), data)
 	}
-	return &local{bytes.NewReader(data[:min(limit, int64(len(data)))])}, nil
+	if o.Limit > 0 {
+		data = data[:min(o.Limit, int64(len(data)))]
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &local{size: int64(len(data)), state: operation.FileState{
+		Inode: strconv.FormatUint(info.Sys().(*syscall.Stat_t).Ino, 10), Modified: info.ModTime().String(),
+	}}
+	if have := o.Have.Bytes; have > 0 && have <= f.size && fmt.Sprintf("%x", sha256.Sum256(data[:have])) == o.Have.SHA256 {
+		f.offset = have
+	}
+	f.Reader = bytes.NewReader(data[f.offset:])
+	if n.cut != nil {
+		f.Reader = n.cut(path.Base(name), f.Reader)
+	}
+	n.reads = append(n.reads, fmt.Sprintf("%s from %d", path.Base(name), f.offset))
+	return f, nil
 }
 
 func (n *node) FreeSpace(context.Context, *operation.Deployment, operation.Instance, string) (int64, error) {
 	return math.MaxInt64, nil
 }
 
-type local struct{ *bytes.Reader }
+// local is a file of a server on this machine.
+type local struct {
+	io.Reader
+	size, offset int64
+	state        operation.FileState
+}
 
-func (*local) Close() error { return nil }
+func (f *local) Size() int64                { return f.size }
+func (f *local) Offset() int64              { return f.offset }
+func (f *local) State() operation.FileState { return f.state }
+func (*local) Close() error                 { return nil }
 
 func (n *node) Lock(ctx context.Context, _ *operation.Deployment) (context.Context, func(), error) {
 	return ctx, func() {}, nil

@@ -123,6 +123,7 @@ func (b Full) Apply(ctx context.Context, p *FullPlan) (*snapshot.Manifest, error
 	}
 	restored, err := b.addRest(ctx, p, set)
 	if err != nil {
+		giveUp(set, b.RDB.Reporter, err)
 		return nil, failed(ctx, p.Object, "making the backup", errors.Join(err, restored))
 	}
 	m, err := set.Commit(ctx)

@@ -65,14 +65,29 @@ type Saved struct {
 // Files reads files of a server. Plain addresses have none.
 type Files interface {
 	// ReadFile opens a file. Read returns io.EOF only after the announced length
-	// has arrived and the digest that the server computed matches.
-	ReadFile(ctx context.Context, d *operation.Deployment, i operation.Instance, path string, stall time.Duration) (operation.File, error)
-	// ReadPrefix is ReadFile for a file that the server may be appending to: at most
-	// limit bytes, and no more than there are when it is opened. An error about a file
-	// that is not there matches fs.ErrNotExist.
-	ReadPrefix(
-		ctx context.Context, d *operation.Deployment, i operation.Instance, path string, limit int64, stall time.Duration,
-	) (operation.File, error)
+	// has arrived and the digest that the server computed matches. An error about a
+	// file that is not there matches fs.ErrNotExist.
+	ReadFile(ctx context.Context, d *operation.Deployment, i operation.Instance, path string, o ReadOptions) (operation.File, error)
 	// FreeSpace returns the free bytes of the file system that holds path.
 	FreeSpace(ctx context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error)
+}
+
+// ReadOptions say how a file is read.
+type ReadOptions struct {
+	// Limit is the most that is read, in bytes; 0 for all that there is when the file
+	// is opened. The server may append meanwhile.
+	Limit int64
+	// Have says what is here already. Read begins behind it if the file begins with it,
+	// which its side decides by the digest; else at 0.
+	Have Prefix
+	// Stall is how long nothing at all may come.
+	Stall time.Duration
+}
+
+// Prefix is the beginning of a file.
+type Prefix struct {
+	// Bytes is its length; 0 for none.
+	Bytes int64
+	// SHA256 is its digest in lower-case hexadecimal.
+	SHA256 string
 }

@@ -45,6 +45,9 @@ type Options struct {
 	IgnoreSpace bool
 	// DiskBased makes MethodStream ask for a disk-based transfer.
 	DiskBased bool
+	// Resume makes MethodBgsave go on with a copy that was interrupted, where there is
+	// one and the server still has the file, instead of saving anew.
+	Resume bool
 	// Timeout bounds each answer of a server, Stall the silence in a transfer.
 	Timeout, Stall time.Duration
 }
@@ -124,6 +127,7 @@ func (b RDB) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pla
 			return nil, err
 		}
 		p.Findings = append(p.Findings, found...)
+		p.Findings = append(p.Findings, b.findCopy(ctx, p)...)
 		steps = []operation.Step{
 			{Action: "take the release's lock", Subject: d.String(), Mutates: true},
 			{Action: "BGSAVE and wait until it has succeeded", Subject: source.Name, Mutates: true},
@@ -243,7 +247,9 @@ func (b RDB) applyStream(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 		return nil, err
 	}
 	defer func() { _ = stream.Close() }() // Read has told whether all data is here
-	return b.store(ctx, p, begin, source, stream, stream.Origin().Size)
+	return b.store(ctx, p, received{
+		begun: begin, waited: b.Now().Sub(begin), source: source, data: stream, size: stream.Origin().Size,
+	})
 }
 
 // openStream asks for the snapshot, and returns what is known of it then.
@@ -270,40 +276,127 @@ func (b RDB) applyBgsave(ctx context.Context, p *Plan) (*snapshot.Manifest, erro
 		return nil, err
 	}
 	defer release()
-	b.Reporter.Step("BGSAVE on %s (%s)", p.Source, p.source.Replication.Role)
-	begin := b.Now()
-	saved, err := b.Saver.Save(locked, p.deployment, p.source.Instance, b.Reporter)
+	r := received{begun: b.Now(), source: p.describe()}
+	r.source.Transfer = "file"
+	c := b.copies(p)
+	c.about.Begun = r.begun.UTC()
+	c.takeOver(locked, b.Store, b.Encoding, p.dir)
+	defer c.close()
+	file, err := b.resumeSaved(locked, p, c)
 	if err != nil {
-		return nil, p.failed(locked, "BGSAVE", err)
+		return nil, p.failed(locked, "going on with an interrupted copy", err)
 	}
-	b.Reporter.Step("copying %s from %s", saved.Path, p.Source)
-	file, err := b.Files.ReadFile(locked, p.deployment, p.source.Instance, path.Clean(saved.Path), p.options.Stall)
-	if err != nil {
-		return nil, p.failed(locked, "copying "+saved.Path, err)
+	if file == nil {
+		if file, err = b.openSaved(locked, p, c); err != nil {
+			return nil, err
+		}
+		r.waited = b.Now().Sub(r.begun)
+	} else {
+		r.begun = file.partial.origin.Begun // the data is of that time
 	}
 	defer func() { _ = file.Close() }() // Read has told whether all data is here
-	source := p.describe()
-	source.Transfer = "file"
-	return b.store(locked, p, begin, source, file, file.Size())
+	r.data, r.size, r.download = file, file.Size(), file.download
+	m, err := b.store(locked, p, r)
+	if err != nil && file.download != nil {
+		tellKept(b.Reporter, file.download.Kept, "redisctl backup rdb --method bgsave --resume goes on with them")
+	}
+	return m, err
 }
 
-// store verifies and stores what data yields.
-func (b RDB) store(
-	ctx context.Context, p *Plan, begin time.Time, source snapshot.Source, data io.Reader, size int64,
-) (*snapshot.Manifest, error) {
-	waited := b.Now().Sub(begin)
-	m, err := snapshot.Create(ctx, b.Store, p.dir, data, snapshot.CreateOptions{
+// openSaved saves and opens the file.
+func (b RDB) openSaved(ctx context.Context, p *Plan, c *copies) (*incoming, error) {
+	b.Reporter.Step("BGSAVE on %s (%s)", p.Source, p.source.Replication.Role)
+	saved, err := b.Saver.Save(ctx, p.deployment, p.source.Instance, b.Reporter)
+	if err != nil {
+		return nil, p.failed(ctx, "BGSAVE", err)
+	}
+	c.discard() // the server has just replaced the file
+	b.Reporter.Step("copying %s from %s", saved.Path, p.Source)
+	file, err := c.open(ctx, path.Clean(saved.Path), 0, false)
+	if err != nil {
+		return nil, p.failed(ctx, "copying "+saved.Path, err)
+	}
+	return file, nil
+}
+
+// copies returns what reads the file that BGSAVE writes.
+func (b RDB) copies(p *Plan) *copies {
+	return &copies{
+		files: b.Files, reporter: b.Reporter, d: p.deployment, source: p.source, stall: p.options.Stall,
+		about: origin{Redisctl: b.Version, Method: string(MethodBgsave)},
+	}
+}
+
+// saved reports whether o is of a file that BGSAVE has written on the source.
+func (c *copies) saved(o origin) bool {
+	want := c.about
+	want.Path = o.Path
+	return o.sameSource(want)
+}
+
+// findCopy looks for an interrupted copy, which --resume would go on with.
+func (b RDB) findCopy(ctx context.Context, p *Plan) []operation.Finding {
+	c := b.copies(p)
+	c.takeOver(ctx, b.Store, b.Encoding, p.dir)
+	defer c.close()
+	for _, found := range c.found {
+		if o := found.origin; c.saved(o) && !p.options.Resume {
+			return []operation.Finding{{
+				Code: "interrupted-copy", Severity: operation.Notice, Subject: p.Source,
+				Message: fmt.Sprintf("a copy of what was saved at %s was interrupted after %s of %s; a new save takes its place",
+					o.Begun.Format(time.RFC3339), operation.Bytes(found.Size()), operation.Bytes(o.SizeBytes)),
+				Hint: "--resume goes on with it: the data is then as of that time",
+			}}
+		}
+	}
+	return nil
+}
+
+// resumeSaved opens the file of an earlier save of which a copy was interrupted; nil
+// when there is none, or it was not asked for.
+func (b RDB) resumeSaved(ctx context.Context, p *Plan, c *copies) (*incoming, error) {
+	if !p.options.Resume {
+		return nil, nil
+	}
+	old := c.take(c.saved)
+	if old == nil {
+		b.Reporter.Note("there is no interrupted copy to go on with: saving anew")
+		return nil, nil
+	}
+	file, why, err := c.resume(ctx, old, 0)
+	if file == nil && err == nil {
+		old.Discard()
+		b.Reporter.Warn("the copy of %s that was interrupted is not continued: %s; saving anew", old.origin.Path, why)
+	}
+	return file, err
+}
+
+// received is what a source sends.
+type received struct {
+	begun  time.Time
+	waited time.Duration // until the data came
+	source snapshot.Source
+	data   io.Reader
+	// size in bytes; 0 when it is not known.
+	size     int64
+	download *snapshot.Download
+}
+
+// store verifies and stores what a source sends.
+func (b RDB) store(ctx context.Context, p *Plan, r received) (*snapshot.Manifest, error) {
+	m, err := snapshot.Create(ctx, b.Store, p.dir, r.data, snapshot.CreateOptions{
 		Version:  b.Version,
-		Source:   source,
+		Source:   r.source,
 		Encoding: b.Encoding,
-		Begun:    begin,
+		Begun:    r.begun,
 		Now:      b.Now,
+		Download: r.download,
 		Complete: func(m *snapshot.Manifest) error {
-			m.Durations.Wait += waited.Seconds()
+			m.Durations.Wait += r.waited.Seconds()
 			return positionFromFile(m)
 		},
 		Progress: func(bytes int64) {
-			b.Reporter.Progress(operation.Progress{Done: bytes, Total: size, Unit: "bytes"})
+			b.Reporter.Progress(operation.Progress{Done: bytes, Total: r.size, Unit: "bytes"})
 		},
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package backup_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,12 +48,17 @@ type world struct {
 	// storeFree is the free space of the store, -1 for unknown.
 	storeFree int64
 
+	// state and size are those of the file that the server has, whatever of it arrives.
+	state operation.FileState
+	size  int64
+
 	said          []string
 	streamed      *backup.StreamOptions
 	locked        int
 	lock          context.Context // what Lock returns instead of its own
 	copied        string
 	streamsClosed int
+	saves         int
 }
 
 func newWorld(t *testing.T) *world {
@@ -114,28 +120,37 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // content is a backup.Stream and an operation.File.
 type content struct {
 	io.Reader
-	w *world
+	w      *world
+	offset int64
 }
 
 func (c *content) Close() error { c.w.streamsClosed++; return nil }
-func (c *content) Size() int64  { return int64(len(c.w.data)) }
+func (c *content) Size() int64  { return max(c.w.size, int64(len(c.w.data))) }
+
+func (c *content) Offset() int64              { return c.offset }
+func (c *content) State() operation.FileState { return c.w.state }
+
 func (c *content) Origin() backup.Origin {
 	return backup.Origin{ReplicationID: "f00d", Offset: 77, Form: "eof"}
 }
 
 func (w *world) Save(context.Context, *operation.Deployment, operation.Instance, operation.Reporter) (backup.Saved, error) {
+	w.saves++
 	return backup.Saved{Path: "/data/dump.rdb", Took: time.Second}, w.saveErr
 }
 
-func (w *world) ReadFile(_ context.Context, _ *operation.Deployment, _ operation.Instance, path string, _ time.Duration) (operation.File, error) {
-	w.copied = path
-	return &content{w: w, Reader: w.reader()}, nil
-}
-
-func (w *world) ReadPrefix(
-	ctx context.Context, d *operation.Deployment, i operation.Instance, path string, _ int64, stall time.Duration,
+func (w *world) ReadFile(
+	_ context.Context, _ *operation.Deployment, _ operation.Instance, path string, o backup.ReadOptions,
 ) (operation.File, error) {
-	return w.ReadFile(ctx, d, i, path, stall)
+	w.copied = path
+	c := &content{w: w, Reader: w.reader()}
+	if n := o.Have.Bytes; n > 0 && n <= int64(len(w.data)) && fmt.Sprintf("%x", sha256.Sum256(w.data[:n])) == o.Have.SHA256 {
+		c.offset = n
+		if _, err := io.CopyN(io.Discard, c.Reader, n); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 func (w *world) FreeSpace(context.Context, *operation.Deployment, operation.Instance, string) (int64, error) {

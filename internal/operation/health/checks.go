@@ -3,6 +3,7 @@ package health
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,6 +174,48 @@ func unfinished(d *operation.Deployment, record string) operation.Finding {
 		f.Message = fmt.Sprintf("a failover from %s to %s was begun by %s at %s and is not finished", r.From, r.To, r.By, r.Begun.Format(time.RFC3339))
 	}
 	return f
+}
+
+// settingsPatience is how long a backup may keep a setting changed before that counts as
+// left over: until then most likely it is running.
+const settingsPatience = time.Hour
+
+// checkSettings names the settings that a backup has changed for as long as it copies
+// the append-only file. After kill -9 they stay changed, and old files are not removed.
+func checkSettings(t *topology.Topology, now time.Time) []operation.Finding {
+	d := t.Deployment
+	if d.Workload == nil || d.Workload.Annotations[operation.NoteSettings] == "" {
+		return nil
+	}
+	var changed map[string]struct {
+		Name, Value, RunID string
+		Begun              time.Time
+	}
+	if json.Unmarshal([]byte(d.Workload.Annotations[operation.NoteSettings]), &changed) != nil {
+		return []operation.Finding{{
+			Code: "setting-changed", Severity: operation.Warning, Subject: d.Name,
+			Message: "the annotation " + operation.NoteSettings + ", in which a backup notes what it changes, cannot be read",
+			Hint:    "compare aof-disable-auto-gc and auto-aof-rewrite-percentage with redis.conf, then remove the annotation",
+		}}
+	}
+	var found []operation.Finding
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		setting := changed[name]
+		if m := t.Member(name); m == nil || m.Err == nil && m.Info.Get("run_id") != setting.RunID {
+			continue // a restart has undone it
+		}
+		f := operation.Finding{
+			Code: "setting-changed", Severity: operation.Notice, Subject: name,
+			Message: fmt.Sprintf("%s was changed at %s by a backup that is running, or was killed", setting.Name, setting.Begun.Format(time.RFC3339)),
+			Hint:    fmt.Sprintf("the next redisctl backup aof -n %s -r %s sets it back to %s", d.Namespace, d.Release, setting.Value),
+		}
+		if now.Sub(setting.Begun) > settingsPatience {
+			f.Severity = operation.Warning
+			f.Message += "; until it is set back the append-only file keeps growing"
+		}
+		found = append(found, f)
+	}
+	return found
 }
 
 // misdirected reports a replica that does not follow the primary.

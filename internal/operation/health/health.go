@@ -120,7 +120,7 @@ func Judge(t *topology.Topology, now time.Time, o Options) Report {
 		r.Instances[i] = describe(&t.Members[i])
 	}
 	r.Findings = append(Replication(t, o),
-		slices.Concat(checkPersistence(t, o, now), checkMemory(t, o), checkVersions(t))...)
+		slices.Concat(checkPersistence(t, o, now), checkMemory(t, o), checkVersions(t), checkSettings(t, now))...)
 	sortFindings(r.Findings)
 	r.Healthy = Clean(r.Findings)
 	return r
@@ -131,7 +131,7 @@ func Judge(t *topology.Topology, now time.Time, o Options) Report {
 // Services reach the primary. The result is never nil.
 func Replication(t *topology.Topology, o Options) []operation.Finding {
 	found := append([]operation.Finding{},
-		slices.Concat(checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
+		slices.Concat(checkServed(t), checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
 	sortFindings(found)
 	return found
 }

@@ -3,6 +3,7 @@ package health_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -220,6 +221,36 @@ func TestIntent(t *testing.T) {
 		assert.Equal(t, "unfinished-failover", report.Findings[0].Code)
 		assert.Equal(t, says, report.Findings[0].Message)
 		assert.Contains(t, report.Findings[0].Hint, "redisctl failover resume")
+	}
+}
+
+// TestSettingsLeftBehind: a backup that was killed could not set back what it changed.
+func TestSettingsLeftBehind(t *testing.T) {
+	now := time.Unix(1700000000, 0).Add(time.Hour).UTC() // as in check
+	note := func(runID string, begun time.Time) string {
+		return fmt.Sprintf(`{"cache-redis-1":{"name":"aof-disable-auto-gc","value":"no","runId":%q,"begun":%q}}`, runID, begun.Format(time.RFC3339))
+	}
+	for name, c := range map[string]struct {
+		note     string
+		severity operation.Severity
+		hint     string
+	}{
+		"maybe running":  {note("r", now.Add(-time.Minute)), operation.Notice, "the next redisctl backup aof -n prod -r cache sets it back to no"},
+		"killed":         {note("r", now.Add(-2*time.Hour)), operation.Warning, "the next redisctl backup aof -n prod -r cache sets it back to no"},
+		"restarted":      {note("another process", now.Add(-2*time.Hour)), "", ""},
+		"not ours":       {"what is this", operation.Warning, "remove the annotation"},
+		"nothing is set": {"", "", ""},
+	} {
+		d, fleet := scene()
+		d.Workload.Annotations = map[string]string{operation.NoteSettings: c.note}
+		report := check(t, d, fleet)
+		if c.severity == "" {
+			assert.Empty(t, report.Findings, name)
+			continue
+		}
+		require.Len(t, report.Findings, 1, name)
+		assert.Equal(t, []any{"setting-changed", c.severity}, []any{report.Findings[0].Code, report.Findings[0].Severity}, name)
+		assert.Contains(t, report.Findings[0].Hint, c.hint, name)
 	}
 }
 

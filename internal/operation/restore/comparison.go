@@ -46,6 +46,10 @@ type Comparison struct {
 	Functions        int64 `json:"functions"`
 	FunctionsFound   int64 `json:"functionsFound"`
 	FunctionsMissing int64 `json:"functionsMissing"`
+	// LoadedOnly is set when there is nothing to compare with: of an append-only file
+	// nobody but a server knows what its commands leave. The server has loaded all of
+	// it, and DBs tell what it holds.
+	LoadedOnly bool `json:"loadedOnly,omitempty"`
 	// Equal is the verdict: nothing that was compared differs.
 	Equal bool `json:"equal"`
 }

@@ -29,6 +29,9 @@ type Backup struct {
 	// Visitor, if not nil, is told what the file holds while Verify reads it, see
 	// snapshot.VerifyOptions.
 	Visitor func() rdb.Visitor
+	// Prefix is how many bytes of the file are the RDB, when something follows it as in
+	// an append-only file; 0 for all.
+	Prefix int64
 }
 
 // Contents is what a backup holds.
@@ -68,7 +71,16 @@ func (b Backup) Open(ctx context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, b.failed("opening the backup", err)
 	}
+	if b.Prefix > 0 {
+		return prefix{io.LimitReader(contents, b.Prefix), contents}, nil
+	}
 	return contents, nil
+}
+
+// prefix is the beginning of a file.
+type prefix struct {
+	io.Reader
+	io.Closer
 }
 
 // Verify reads the whole backup and compares it with its manifest and its format. A

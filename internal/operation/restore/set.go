@@ -14,11 +14,7 @@ import (
 // OpenFile reads a file of a set by its name in the manifest, decoded. The caller closes
 // it.
 func (b Backup) OpenFile(ctx context.Context, name string) (io.ReadCloser, error) {
-	contents, err := snapshot.Open(ctx, b.Store, path.Join(b.Entry.Dir, name), snapshot.OpenOptions{Keys: b.Keys})
-	if err != nil {
-		return nil, b.failed("opening the backup", err)
-	}
-	return contents, nil
+	return b.open(ctx, path.Join(b.Entry.Dir, name))
 }
 
 // VerifySet is Verify for a set that may have no RDB file. problem is why it failed

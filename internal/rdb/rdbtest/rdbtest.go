@@ -241,9 +241,9 @@ func AppendStrings(b []byte, s []string, per int) []byte {
 
 // Compress returns an LZF stream that yields data.
 func Compress(data []byte) []byte {
-	const tableBits, maxLiterals, maxMatch, maxDistance = 14, 32, 264, 8192
+	const tableBits, maxLiterals, maxMatch, maxDistance = 11, 32, 264, 8192
 	var table [1 << tableBits]int // position + 1 by hash of three bytes
-	var out []byte
+	out := make([]byte, 0, len(data))
 	literals := 0 // start of those not written yet
 	flush := func(end int) {
 		for literals < end {

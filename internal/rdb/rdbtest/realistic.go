@@ -6,17 +6,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 )
 
 // Realistic writes keys that look like those of a web application until the
 // file has the given size in bytes: sessions and cached documents (JSON, mostly
 // compressible), tokens (not compressible), counters, user profiles, queues,
 // tag sets, leaderboards and an event stream, about a third of them with an
-// expiry time. The same seed gives the same file. It begins a database and
-// writes about 15 MB/s.
+// expiry time. The same seed gives the same file. It begins a database.
+//
+// With a header older than Redis72, collections are written in the forms that
+// every server since Redis 5 loads.
 func Realistic(w *Writer, seed uint64, size int64) {
-	g := generator{w: w, rng: rand.New(rand.NewPCG(seed, 1))}
+	g := generator{w: w, rng: rand.New(rand.NewPCG(seed, 1)), old: w.version < 11}
 	w.Aux("redis-ver", "7.2.4").Aux("redis-bits", "64").Aux("ctime", "1760000000").SelectDB(0)
 	end := w.Size() + size
 	for n := 0; w.Size() < end; n++ {
@@ -27,6 +28,7 @@ func Realistic(w *Writer, seed uint64, size int64) {
 type generator struct {
 	w   *Writer
 	rng *rand.Rand
+	old bool
 }
 
 func (g *generator) key(n int) {
@@ -45,7 +47,7 @@ func (g *generator) key(n int) {
 	case p < 65:
 		g.w.String("counter:page:"+id, strconv.Itoa(g.rng.IntN(1_000_000)))
 	case p < 85:
-		g.w.Value(16, "user:"+id, AppendString(nil, string(Listpack(g.profile()...))))
+		g.profile("user:" + id)
 	case p < 90:
 		g.list("queue:mail:" + id)
 	case p < 95:
@@ -66,43 +68,49 @@ func (g *generator) token(bytes int) string {
 	return base64.RawURLEncoding.EncodeToString(b[:bytes])
 }
 
+// word returns two to four syllables.
 func (g *generator) word() string {
-	const syllables = "ba be bi bo da de di do ka ke ki ko la le li lo ma me mi mo na ne ni no ra re ri ro sa se si so ta te ti to"
-	all := strings.Fields(syllables)
-	var b strings.Builder
+	const consonants, vowels = "bdklmnrst", "aeio"
+	var b [8]byte
+	n := 0
 	for range 2 + g.rng.IntN(3) {
-		b.WriteString(all[g.rng.IntN(len(all))])
+		b[n], b[n+1] = consonants[g.rng.IntN(len(consonants))], vowels[g.rng.IntN(len(vowels))]
+		n += 2
 	}
-	return b.String()
+	return string(b[:n])
 }
 
 // document returns JSON of about 100 bytes an item.
 func (g *generator) document(items int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, `{"id":%d,"owner":%q,"items":[`, g.rng.Uint32(), g.word())
+	b := fmt.Appendf(make([]byte, 0, 64+128*items), `{"id":%d,"owner":%q,"items":[`, g.rng.Uint32(), g.word())
 	for i := range items {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		fmt.Fprintf(&b, `{"sku":"%08x","title":"%s %s %s","price":%d.%02d,"quantity":%d,"available":%t}`,
+		b = fmt.Appendf(b, `{"sku":"%08x","title":"%s %s %s","price":%d.%02d,"quantity":%d,"available":%t}`,
 			g.rng.Uint32(), g.word(), g.word(), g.word(), g.rng.IntN(1000), g.rng.IntN(100), g.rng.IntN(20), g.rng.IntN(2) == 0)
 	}
-	b.WriteString(`]}`)
-	return b.String()
+	return string(append(b, ']', '}'))
 }
 
-func (g *generator) profile() []string {
+func (g *generator) profile(key string) {
 	name := g.word()
-	out := []string{
+	fields := []string{
 		"name", name + " " + g.word(), "email", name + "@example.com", "created", strconv.Itoa(1_600_000_000 + g.rng.IntN(1e8)),
 		"logins", strconv.Itoa(g.rng.IntN(5000)), "plan", "standard", "locale", "en_GB", "hash", g.token(24),
 	}
-	return out[:2*(4+g.rng.IntN(4))]
+	fields = fields[:2*(4+g.rng.IntN(4))]
+	if g.old {
+		g.w.Hash(key, fields...)
+		return
+	}
+	g.w.Value(16, key, AppendString(nil, string(Listpack(fields...))))
 }
 
 func (g *generator) list(key string) {
 	nodes := 1 + g.rng.IntN(5)
 	b := AppendLength(nil, uint64(nodes))
+	var all []string
 	for range nodes {
 		var elements []string
 		for size := 0; size < 8000; {
@@ -110,7 +118,15 @@ func (g *generator) list(key string) {
 			elements = append(elements, e)
 			size += len(e)
 		}
-		b = AppendString(AppendLength(b, 2), string(Listpack(elements...)))
+		if g.old {
+			all = append(all, elements...)
+		} else {
+			b = AppendString(AppendLength(b, 2), string(Listpack(elements...)))
+		}
+	}
+	if g.old {
+		g.w.List(key, all...)
+		return
 	}
 	g.w.Value(18, key, b)
 }
@@ -121,7 +137,7 @@ func (g *generator) set(key string) {
 	for i := range members {
 		members[i] = g.word() + "-" + strconv.Itoa(i)
 	}
-	if n <= 128 {
+	if n <= 128 && !g.old {
 		g.w.Value(20, key, AppendString(nil, string(Listpack(members...))))
 		return
 	}
@@ -158,9 +174,12 @@ func (g *generator) stream(key string) {
 		ms += perNode * 250
 	}
 	b = AppendLength(b, uint64(nodes*perNode))
-	last := ms - 250
-	for _, n := range []uint64{last, 0, 1_750_000_000_000, 0, 0, 0, uint64(nodes * perNode), 0} {
+	kind, rest := byte(21), []uint64{ms - 250, 0, 1_750_000_000_000, 0, 0, 0, uint64(nodes * perNode), 0}
+	if g.old { // the last ID and the number of groups
+		kind, rest = 15, []uint64{ms - 250, 0, 0}
+	}
+	for _, n := range rest {
 		b = AppendLength(b, n)
 	}
-	g.w.Value(21, key, b)
+	g.w.Value(kind, key, b)
 }

@@ -35,10 +35,12 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	child, ok := map[string]func(dir string) error{
-		"write until killed": writeUntilKilled,
-		"file size limit":    fileSizeLimit,
-		"full disk":          fullDisk,
-		"no permission":      noPermission,
+		"write until killed":           writeUntilKilled,
+		"file size limit":              fileSizeLimit,
+		"file size limit, resumable":   fileSizeLimitResumable,
+		"write resumable until killed": writeResumableUntilKilled,
+		"full disk":                    fullDisk,
+		"no permission":                noPermission,
 	}[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "no such child: %q\n", name)

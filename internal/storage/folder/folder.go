@@ -11,7 +11,9 @@
 //
 // Leftovers. The temporary name ends in TempSuffix. A killed process leaves it
 // behind; List never shows it, and Sweep removes it once it has not been written
-// to for the given age.
+// to for the given age. A file of CreateResumable has another one beside it, which
+// tells its origin, and is locked (flock, LockFileEx) while it is written: what is not
+// locked any more, Unfinished takes over.
 //
 // Access. Files are created with mode 0600 and folders with 0700, because a
 // snapshot holds everything the server knows. Names are resolved by os.Root:
@@ -55,7 +57,10 @@ type Store struct {
 	flush  func(folder *os.File) error
 }
 
-var _ storage.Store = (*Store)(nil)
+var (
+	_ storage.Store   = (*Store)(nil)
+	_ storage.Checker = (*Store)(nil)
+)
 
 // New returns the store in the folder at path. The folder need not exist: the
 // first Create makes it, with its parents.
@@ -100,20 +105,10 @@ func (s *Store) create(ctx context.Context, name string, opts storage.CreateOpti
 			w.Abort()
 		}
 	}()
-	// From here on the folder is held open: whatever happens to its path, the
-	// temporary file and the final name are in the same folder.
-	if w.folder, err = root.OpenRoot(path.Clean(parent)); err != nil {
+	if err := w.enter(root, parent); err != nil {
 		return nil, err
 	}
-	if w.handle, err = w.folder.Open("."); err != nil {
-		return nil, err
-	}
-	switch info, err := w.folder.Lstat(base); {
-	case err == nil && info.IsDir():
-		return nil, errIsFolder
-	case err == nil && !opts.Overwrite:
-		return nil, fs.ErrExist
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	if err := w.vacant(); err != nil {
 		return nil, err
 	}
 	temp := tempName(base)
@@ -247,7 +242,9 @@ func (s *Store) Sweep(ctx context.Context, prefix string, olderThan time.Duratio
 		if err := root.Remove(name); err != nil {
 			return err
 		}
-		swept = append(swept, final)
+		if !isOrigin(name) {
+			swept = append(swept, final)
+		}
 		return nil
 	})
 	return swept, err
@@ -299,6 +296,30 @@ func (s *Store) walk(ctx context.Context, prefix string, visit func(root *os.Roo
 	return errors.Join(problems...)
 }
 
+// Check implements storage.Checker: it asks whether the folder of the prefix, or what
+// there is of its parents, may be written to.
+func (s *Store) Check(ctx context.Context, prefix string) error {
+	if err := errors.Join(ctx.Err(), storage.CheckPrefix(prefix)); err != nil {
+		return s.fail("write to", prefix, err)
+	}
+	dir, err := filepath.Abs(s.Location(prefix))
+	for err == nil {
+		var info fs.FileInfo
+		info, err = os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			err = errNotFolder
+		case err == nil:
+			if err = writable(dir); err == nil {
+				return nil
+			}
+		case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
+			dir, err = filepath.Dir(dir), nil
+		}
+	}
+	return s.fail("write to", prefix, err)
+}
+
 // Free implements storage.Store for an unprivileged user of the file system
 // that holds the folder, or would hold it.
 func (s *Store) Free(ctx context.Context) (int64, bool) {
@@ -332,8 +353,11 @@ func (s *Store) fail(op, name string, err error) error {
 	case errors.As(err, &linkErr):
 		err = linkErr.Err
 	}
-	if isNoSpace(err) {
+	switch {
+	case isNoSpace(err):
 		err = fmt.Errorf("%w (%w)", storage.ErrNoSpace, err)
+	case errors.Is(err, fs.ErrPermission):
+		err = storage.ErrDenied
 	}
 	return &fs.PathError{Op: op, Path: s.Location(name), Err: err}
 }
@@ -363,18 +387,20 @@ func describe(name string, info fs.FileInfo) storage.Info {
 // bits never collide, and if they did, O_EXCL would say so.
 const tempID = 16
 
-var tempPattern = regexp.MustCompile(`^((?:.*/)?[^/]+)\.[a-z2-7]{16}` + regexp.QuoteMeta(TempSuffix) + `$`)
+var tempPattern = regexp.MustCompile(
+	`^((?:.*/)?[^/]+)\.[a-z2-7]{16}(?:` + regexp.QuoteMeta(originMark) + `)?` + regexp.QuoteMeta(TempSuffix) + `$`)
 
-// tempName returns a new temporary name for base that is at most 255 bytes long.
+// tempName returns a new temporary name for base that is at most 255 bytes long, also
+// with originMark.
 func tempName(base string) string {
 	suffix := "." + strings.ToLower(rand.Text()[:tempID]) + TempSuffix
-	if limit := 255 - len(suffix); len(base) > limit {
+	if limit := 255 - len(suffix) - len(originMark); len(base) > limit {
 		base = strings.ToValidUTF8(base[:limit], "")
 	}
 	return base + suffix
 }
 
-// finalName is the inverse of tempName, and false for any other name.
+// finalName is the inverse of tempName and originName, and false for any other name.
 func finalName(temp string) (string, bool) {
 	parts := tempPattern.FindStringSubmatch(temp)
 	if parts == nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // isNoSpace reports whether err says that nothing more can be stored: full
@@ -24,3 +26,12 @@ func syncHandle(folder *os.File) error {
 	}
 	return err
 }
+
+// lockHandle locks an open file for this process, until it is closed. It does not wait.
+func lockHandle(file *os.File) error {
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// writable asks the system whether files may be made in a folder. A read-only file
+// system says no.
+func writable(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }

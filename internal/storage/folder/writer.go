@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 
 	"github.com/redisctl/redisctl/internal/storage"
 )
@@ -22,6 +23,34 @@ type writer struct {
 	file   *os.File
 	temp   string // empty when there is no temporary file (any more)
 	failed error  // the first failed Write
+	// origin is the name of the file that tells the origin; empty for a Writer that
+	// cannot be suspended.
+	origin string
+	skip   int64 // how many of the bytes to come are in the file already
+	size   int64 // of the file as far as it is written
+}
+
+// enter holds the folder open: whatever happens to its path from here on, the temporary
+// file and the final name are in the same folder.
+func (w *writer) enter(root *os.Root, parent string) (err error) {
+	if w.folder, err = root.OpenRoot(path.Clean(parent)); err != nil {
+		return err
+	}
+	w.handle, err = w.folder.Open(".")
+	return err
+}
+
+// vacant fails when the final name is taken.
+func (w *writer) vacant() error {
+	switch info, err := w.folder.Lstat(w.base); {
+	case err == nil && info.IsDir():
+		return errIsFolder
+	case err == nil && !w.overwrite:
+		return fs.ErrExist
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return nil
 }
 
 // Write implements storage.Writer.
@@ -29,10 +58,16 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.failed != nil {
 		return 0, w.failed
 	}
-	n, err := 0, w.ctx.Err()
-	if err == nil {
-		n, err = w.file.Write(p)
+	err := w.ctx.Err()
+	here := int(min(w.skip, int64(len(p))))
+	n := here
+	if err == nil && here < len(p) {
+		var written int
+		written, err = w.file.Write(p[here:])
+		n += written
 	}
+	w.skip -= int64(here)
+	w.size += int64(n)
 	if err != nil {
 		w.failed = w.store.fail("write", w.name, err)
 		return n, w.failed
@@ -55,6 +90,9 @@ func (w *writer) Commit(ctx context.Context) error {
 func (w *writer) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if w.skip > 0 {
+		return errors.New("it was not written as far as it is there")
 	}
 	if err := w.file.Sync(); err != nil {
 		return err
@@ -106,6 +144,10 @@ func (w *writer) Abort() {
 		// If this fails, the file stays a leftover for Sweep.
 		w.folder.Remove(w.temp) //nolint:errcheck // see above
 		w.temp = ""
+	}
+	if w.origin != "" {
+		w.folder.Remove(w.origin) //nolint:errcheck // as above
+		w.origin = ""
 	}
 	if w.handle != nil {
 		w.handle.Close()

@@ -34,6 +34,7 @@ package s3
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +63,10 @@ type Store struct {
 	noCondition, noChecksum atomic.Bool
 }
 
-var _ storage.Store = (*Store)(nil)
+var (
+	_ storage.Store   = (*Store)(nil)
+	_ storage.Checker = (*Store)(nil)
+)
 
 // New returns the store that o describes. It does not use the network. The error
 // says which option is wrong.
@@ -300,6 +304,17 @@ func (s *Store) abort(ctx context.Context, key, uploadID string) error {
 	return s.attempt(ctx, func() error {
 		return s.core.AbortMultipartUpload(ctx, s.options.Bucket, key, uploadID)
 	})
+}
+
+// Check implements storage.Checker: it begins an upload, which is the only way to know
+// whether that is allowed, and aborts it.
+func (s *Store) Check(ctx context.Context, prefix string) error {
+	w, err := s.Create(ctx, path.Join(prefix, "redisctl-check-"+strings.ToLower(rand.Text())), storage.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	w.Abort() //nolint:contextcheck // it must also work when ctx has ended
+	return nil
 }
 
 // Free implements storage.Store: object storage does not tell.

@@ -45,7 +45,10 @@ type target struct {
 	err       error    // why it dropped out
 }
 
-var _ storage.Store = (*Store)(nil)
+var (
+	_ storage.Store   = (*Store)(nil)
+	_ storage.Checker = (*Store)(nil)
+)
 
 // New returns a store that writes to all stores, at least one. One that takes
 // nothing for longer than patience while others are left drops out.
@@ -268,6 +271,23 @@ func (s *Store) Sweep(ctx context.Context, prefix string, olderThan time.Duratio
 	}
 	slices.Sort(swept)
 	return slices.Compact(swept), errors.Join(all...)
+}
+
+// Check implements storage.Checker: targets that fail it drop out, and the last one's
+// failure is that of all.
+func (s *Store) Check(ctx context.Context, prefix string) error {
+	for _, t := range s.live() {
+		checker, ok := t.Store.(storage.Checker)
+		if !ok {
+			continue
+		}
+		if err := checker.Check(ctx, prefix); err != nil {
+			if err := s.fail(ctx, t, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Free implements storage.Store: the space of the target that has least.

@@ -37,7 +37,8 @@ const (
 	Valkey81 = "valkey-8.1"
 )
 
-// readyTimeout bounds the wait for a server's first PONG, and for its end.
+// readyTimeout bounds the wait for a server's first PONG (unless Options say
+// otherwise), and for its end.
 const readyTimeout = 30 * time.Second
 
 // Versions returns every prepared version for table tests. It skips the test
@@ -70,6 +71,9 @@ type Options struct {
 	// Dir is the server's working folder, for example one that holds a
 	// dump.rdb. Empty means a new temporary one.
 	Dir string
+	// ReadyTimeout bounds the wait for the first PONG, 30 s when 0. Servers answer it
+	// once they have loaded their data.
+	ReadyTimeout time.Duration
 }
 
 // Server is a running server. It ends with the test.
@@ -103,6 +107,9 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{
 		Version: o.Version, Host: "127.0.0.1", Password: o.Password, Dir: o.Dir,
 		t: t, options: o,
+	}
+	if o.ReadyTimeout == 0 {
+		s.options.ReadyTimeout = readyTimeout
 	}
 	if o.TLS {
 		s.TLS = newCertificates(t, o.Dir)
@@ -300,7 +307,7 @@ func (s *Server) start() error {
 }
 
 func (s *Server) waitReady() error {
-	ctx, cancel := context.WithTimeout(s.t.Context(), readyTimeout)
+	ctx, cancel := context.WithTimeout(s.t.Context(), s.options.ReadyTimeout)
 	defer cancel()
 	for {
 		// An error means "not yet": refused, LOADING, MASTERDOWN.

@@ -68,7 +68,7 @@ type then struct {
 	version redis.Version
 	values  map[string]string
 	names   map[string]string
-	// differing are settings that were not the same on all of them.
+	// differing are settings that others had other values of.
 	differing map[string]bool
 }
 
@@ -271,8 +271,6 @@ func (c *comparing) decide(s *Setting, name string, asked map[string]bool) {
 		skip("a secret: --include-secrets")
 	case strings.Contains(s.value, backup.Placeholder):
 		skip("the backup was taken without secrets")
-	case c.was.differing[name]:
-		skip("it was not the same on all servers when the backup was taken")
 	case !c.disabled() && len(s.Running) == 0:
 		skip("these servers do not know it")
 	case otherVersion && !asked[name] && !c.named(name):
@@ -294,6 +292,9 @@ func (c *comparing) decide(s *Setting, name string, asked map[string]bool) {
 		if s.Chart != nil && !chart {
 			s.lines, s.Reason = nil, "redis.conf asks for it"
 		}
+	}
+	if c.was.differing[name] && s.Action != ActionSkip {
+		s.Reason = strings.TrimPrefix(s.Reason+"; the primary had it, others had other values", "; ")
 	}
 	if s.Action != ActionSet {
 		for i := range s.Running {

@@ -74,7 +74,7 @@ func fateOf(name string) fate {
 		return secret
 	case "bind", "bind-source-addr", "port", "unixsocket", "unixsocketperm", "unixsocketgroup",
 		"dir", "dbfilename", "appendfilename", "appenddirname", "logfile", "pidfile", "aclfile", "primaryuser",
-		"replicaof", "replica-announce-ip", "replica-announce-port", "replica-announced",
+		"replicaof", "replica-announce-ip", "replica-announce-port", "replica-announced", "replica-priority",
 		"daemonize", "supervised", "syslog-enabled", "syslog-facility", "syslog-ident", "always-show-logo",
 		"oom-score-adj", "oom-score-adj-values", "disable-thp", "set-proc-title", "proc-title-template",
 		"server-cpulist", "bio-cpulist", "aof-rewrite-cpulist", "bgsave-cpulist", "socket-mark-id", "availability-zone",

@@ -100,4 +100,3 @@ func textAt(values map[string]any, path ...string) string {
 	text, _ := values[path[len(path)-1]].(string)
 	return text
 }
-

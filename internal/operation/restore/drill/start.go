@@ -12,8 +12,12 @@ import (
 	"github.com/redisctl/redisctl/internal/redis"
 )
 
-// pollInterval is how often the state of a loading server is read.
-const pollInterval = 100 * time.Millisecond
+// The state of a loading server is read again after pollFirst, and then ever later, up to
+// pollMost: small data is loaded at once, and its time is a result.
+const (
+	pollFirst = 5 * time.Millisecond
+	pollMost  = 200 * time.Millisecond
+)
 
 // start starts the server and returns its INFO when it has loaded the data.
 func (r *drilling) start(ctx context.Context) (info redis.Info, err error) {
@@ -34,7 +38,7 @@ func (r *drilling) start(ctx context.Context) (info redis.Info, err error) {
 // awaitLoaded fails with a *refusalError when the server gives up.
 func (r *drilling) awaitLoaded(ctx context.Context) (redis.Info, error) {
 	loaded, since := int64(-1), r.Now()
-	for {
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		info, asked := r.ask(ctx)
 		if asked == nil && !info.Persistence().Loading {
 			return info, nil
@@ -62,7 +66,7 @@ func (r *drilling) awaitLoaded(ctx context.Context) (redis.Info, error) {
 		select {
 		case <-ctx.Done():
 			return redis.Info{}, context.Cause(ctx)
-		case <-time.After(pollInterval):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package full
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,7 +82,7 @@ type restoring struct {
 // together with the error.
 func (r Restore) Apply(ctx context.Context, p *Plan) (Result, error) {
 	x := &restoring{
-		Restore: r, plan: p, started: r.Now(), target: operation.Target{Namespace: p.Namespace, Release: p.Release},
+		Restore: r, plan: p, started: p.options.Begun, target: operation.Target{Namespace: p.Namespace, Release: p.Release},
 		result: Result{
 			Namespace: p.Namespace, Release: p.Release, Name: p.Name, Backup: p.Backup, Objects: []Planned{}, Instances: []Instance{},
 			Services: []Service{}, Settings: []config.Setting{}, Steps: []Timed{}, RTO: p.RTO,
@@ -90,6 +91,7 @@ func (r Restore) Apply(ctx context.Context, p *Plan) (Result, error) {
 	if err := p.Refusal(); err != nil {
 		return x.result, err
 	}
+	x.result.Steps = append(x.result.Steps, Timed{Step: "verifying the backup and planning", Seconds: x.since(x.started)})
 	err := x.run(ctx)
 	x.result.Seconds = x.since(x.started)
 	x.result.SinceBegun = x.result.Seconds
@@ -196,7 +198,18 @@ func (x *restoring) apply(ctx context.Context, o Object) error {
 	}
 	x.Reporter.Note("%s", o)
 	o.annotate(AnnotationFrom, x.plan.Backup)
+	if o.Kind == "StatefulSet" && o.Name == x.plan.Name && !found.Exists {
+		record, err := json.Marshal(x.begin())
+		if err != nil {
+			return fmt.Errorf("encoding the record: %w", err)
+		}
+		o.annotate(NoteRecord, string(record))
+	}
 	return x.Cluster.Apply(ctx, o)
+}
+
+func (x *restoring) begin() *Record {
+	return &Record{Backup: x.plan.Backup, Begun: x.started.UTC(), By: x.By}
 }
 
 // restoreData restores the data unless the record says that it is there.
@@ -206,7 +219,7 @@ func (x *restoring) restoreData(ctx context.Context, d *operation.Deployment) er
 		return err
 	}
 	if x.record == nil {
-		x.record = &Record{Backup: x.plan.Backup, Begun: x.started.UTC(), By: x.By}
+		x.record = x.begin()
 		if err := save(ctx, x.Notes, d, x.record); err != nil {
 			return err
 		}

@@ -57,7 +57,8 @@ type Options struct {
 	Secrets  []Object
 	// Sample is about how many keys are compared with the backup; 0 for all.
 	Sample int64
-	// RTO is how long all of it may take.
+	// Begun is when the user began to wait, RTO how long all of it may take.
+	Begun  time.Time
 	RTO    time.Duration
 	Limits volume.Limits
 }

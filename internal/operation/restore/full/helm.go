@@ -92,4 +92,3 @@ func (p *Plan) HelmCommand(file string) string {
 	}
 	return p.helm + file
 }
-

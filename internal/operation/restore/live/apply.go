@@ -155,6 +155,9 @@ func (x *restoring) begin(ctx context.Context) error {
 		Instance: p.Instance, Begun: p.begun.UTC(), By: x.By, Selection: p.options.Selection, Keys: p.Keys, WasEmpty: p.wasEmpty,
 		Horizon: horizonStep,
 	}
+	if p.Rebuilt > 0 {
+		x.record.Databases = p.Databases
+	}
 	x.horizon = newHorizon(x.record.Horizon)
 	if p.safety {
 		x.Reporter.Step("backing up the present data of %s", p.Instance)
@@ -376,6 +379,9 @@ func (x *restoring) interrupted(ctx context.Context, err error) error {
 		e.Next = "redisctl restore status: another operator has taken over"
 		return e
 	}
+	// What is left of a large value is removed as well when the restore goes on, or is
+	// given up.
+	_ = x.tidy(ctx, x.plan.deployment, x.plan.target.Instance, &x.record)
 	const limit = 10 * time.Second // for one small note
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -348,4 +349,60 @@ type keeper string
 
 func (k keeper) Keep(context.Context, *operation.Deployment, operation.Instance) (string, error) {
 	return string(k), nil
+}
+
+// TestLargeValues: values that are too large to be sent whole are built by commands, and
+// nobody sees a half of them. Here every value is.
+func TestLargeValues(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		ctx := t.Context()
+		source := redisserver.Start(t, redisserver.Options{Version: version})
+		require.NoError(t, redisserver.Fill(ctx, source.Client(), 4, 2000))
+		b := save(t, source)
+		g := startTarget(t, version)
+
+		result := g.restore(b, func(o *live.Options) { o.MaxPayload = 1 })
+		require.NoError(t, result.Verdict(), "%+v", result.Comparison)
+		assert.Equal(t, result.Selected, result.Rebuilt)
+		assert.EqualValues(t, source.Client().DBSize(ctx).Val(), g.Client().DBSize(ctx).Val())
+		assert.Empty(t, g.Client().Keys(ctx, "redisctl:*").Val())
+
+		again := g.restore(b, func(o *live.Options) { o.MaxPayload, o.SkipExisting = 1, true })
+		assert.Zero(t, again.Restored)
+		assert.Equal(t, result.Selected, again.Kept)
+		g.op.Keeper = keeper("kept")
+		again = g.restore(b, func(o *live.Options) { o.MaxPayload, o.Replace = 1, true })
+		require.NoError(t, again.Verdict(), "%+v", again.Comparison)
+		assert.Equal(t, result.Selected, again.Restored)
+		assert.Empty(t, g.Client().Keys(ctx, "redisctl:*").Val())
+	})
+}
+
+// TestStreamedValues: values larger than what is read at once are sent as they come.
+func TestStreamedValues(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		random := rand.New(rand.NewPCG(3, 4))
+		text := func(n int) string {
+			b := make([]byte, n)
+			for i := range b {
+				b[i] = byte(random.Uint32())
+			}
+			return string(b)
+		}
+		b := written(t, rdbtest.Redis6, func(w *rdbtest.Writer) {
+			w.SelectDB(0).String("small", "x").String("large", text(5<<20)).String("between", "y")
+			var members []string
+			for range 40_000 {
+				members = append(members, text(100))
+			}
+			w.SelectDB(2).Set("set", members...).String("last", text(1<<20))
+		})
+		for _, limit := range []int64{live.DefaultMaxPayload, 2 << 20} {
+			g := startTarget(t, version, "client-query-buffer-limit 16mb")
+			result := g.restore(b, func(o *live.Options) { o.MaxPayload = limit })
+			require.NoError(t, result.Verdict(), "%+v", result.Comparison)
+			assert.EqualValues(t, 5, result.Restored)
+			assert.Equal(t, limit == 2<<20, result.Rebuilt == 2)
+		}
+	})
 }

@@ -53,6 +53,8 @@ type Plan struct {
 	// refused are the type bytes that the server does not know.
 	refused  map[byte]bool
 	wasEmpty bool
+	// libraries is how many function libraries the server has.
+	libraries int
 	// safety is set when the present data is backed up first.
 	safety bool
 	// record is that of the restore that is resumed; nil for a new one.
@@ -156,7 +158,10 @@ func (r Restore) askServer(ctx context.Context, p *Plan, server operation.Server
 	p.skew = clock.Sub(r.Now())
 	p.options.MaxPayload = min(p.options.MaxPayload, p.limits.payload)
 	keys := p.target.Info.TotalKeys()
-	p.wasEmpty = keys == 0
+	if p.libraries, err = countLibraries(ctx, server, p.target.Version); err != nil {
+		return err
+	}
+	p.wasEmpty = keys == 0 && p.libraries == 0
 	if p.record != nil {
 		p.wasEmpty = p.record.WasEmpty
 		return nil
@@ -172,7 +177,7 @@ func (r Restore) askServer(ctx context.Context, p *Plan, server operation.Server
 func (r Restore) readBackup(ctx context.Context, p *Plan) error {
 	r.Reporter.Step("verifying %s", p.Backup)
 	p.backup.Visitor = func() rdb.Visitor {
-		p.survey = newSurvey(&p.options.Selection, p.begun)
+		p.survey = newSurvey(&p.options.Selection, p.begun, p.limits.payload)
 		return p.survey.visitor()
 	}
 	p.backup.Visitor()
@@ -201,6 +206,9 @@ func (p *Plan) probe(ctx context.Context, server operation.Server) error {
 	}
 	var reply interface{ Code() string }
 	if errors.As(err, &reply) {
+		if e.Kind == operation.Failed {
+			e.Kind = operation.Refused
+		}
 		e.Next = map[string]string{
 			"NOPERM": "allow the user to run RESTORE and SELECT on all keys", "OOM": "raise maxmemory, or free memory",
 			"MISCONF": "redisctl health names why it cannot save", "READONLY": "redisctl replication info shows the primary",
@@ -249,8 +257,14 @@ func (p *Plan) findings() {
 	if n := p.survey.longKeys; n > 0 {
 		p.block(p.Backup, codeUnsupported, fmt.Sprintf("%d keys have names of more than %s", n, operation.Bytes(rdb.DefaultKeyLimit)), "exclude them with --exclude")
 	}
-	if n := p.survey.impossible(p.limits.payload); n > 0 {
-		p.block(p.Instance, codeUnsupported, fmt.Sprintf("%d values are larger than the %s that it takes at once", n, operation.Bytes(p.limits.payload)),
+	if p.record == nil && p.Functions > 0 && p.libraries > 0 && !p.options.Replace && !p.options.SkipExisting {
+		p.Findings = append(p.Findings, operation.Finding{
+			Code: "target-has-functions", Severity: operation.Critical, Subject: p.Instance,
+			Message: fmt.Sprintf("it holds %d function libraries", p.libraries), Override: "--replace, --skip-existing or --no-functions",
+		})
+	}
+	if n := p.survey.impossible; n > 0 {
+		p.block(p.Instance, codeUnsupported, fmt.Sprintf("%d values of modules are larger than the %s that it takes at once", n, operation.Bytes(p.limits.payload)),
 			"raise its setting proto-max-bulk-len")
 	}
 	if p.Keys == 0 && p.Functions == 0 && p.contents.Problem == nil {
@@ -294,16 +308,13 @@ func (p *Plan) checkTypes() {
 		add(fmt.Sprintf("%s cannot take %d of the %d keys: %s", version, keys, p.Keys, text),
 			"restore into a newer server, or leave them out")
 	}
-	if p.Functions > 0 && version.RDBVersion() < rdb.FirstVersion(functionType, rdb.OriginRedis) {
+	if p.Functions > 0 && !knowsFunctions(version) {
 		add(fmt.Sprintf("%s has no functions, the backup has %d libraries", version, p.Functions), "leave them out with --no-functions")
 		p.Functions = 0
 		p.options.NoFunctions = true
 	}
 	p.Rebuilt = p.survey.oversized
 }
-
-// functionType is the type byte of function libraries.
-const functionType = 245
 
 func (p *Plan) steps() {
 	add := func(mutates bool, subject, format string, args ...any) {

@@ -71,10 +71,11 @@ type Replay interface {
 	// Stream sends a key whose value is written in pieces, k.Size bytes altogether. Close
 	// completes it. Nothing else is sent meanwhile.
 	Stream(k *Key) (io.WriteCloser, error)
-	// Command sends a part of what makes a key by commands. All of them go over one
-	// connection, in order. The last one completes the key: replies before it count for
-	// nothing, unless they are errors, and 0 as the last reply counts as BUSYKEY.
-	Command(k *Key, last bool, args ...[]byte) error
+	// Command sends a command that is needed to make a key, in the key's database. All of
+	// them go over one connection, in order. The one that completes the key counts; if its
+	// reply is 0 it has done nothing, which counts as BUSYKEY. Of the others, only errors
+	// count.
+	Command(k *Key, completes bool, words ...[]byte) error
 	// Settled returns how far the replies have come.
 	Settled() Settled
 	// Finish sends what is left, waits for all replies and closes the connections. It

@@ -32,6 +32,9 @@ type Record struct {
 	SafetyBackup string `json:"safetyBackup,omitempty"`
 	// WasEmpty is set when the server held nothing before.
 	WasEmpty bool `json:"wasEmpty,omitempty"`
+	// Databases are those in which values may be built under a temporary name; empty when
+	// no value is too large to be sent whole.
+	Databases []int `json:"databases,omitempty"`
 	// Functions is set when the function libraries were restored.
 	Functions bool `json:"functions,omitempty"`
 	// Every key before Position, an offset in the file, was restored, or was not to be:

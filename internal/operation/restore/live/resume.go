@@ -48,6 +48,11 @@ func (r Restore) Abort(ctx context.Context, d *operation.Deployment) (Record, er
 	if record == nil {
 		return Record{}, errNothing(d)
 	}
+	if i := d.Instance(record.Instance); i != nil {
+		if err := r.tidy(locked, d, *i, record); err != nil {
+			return Record{}, err
+		}
+	}
 	if err := forget(locked, r.Notes, d); err != nil {
 		return Record{}, err
 	}

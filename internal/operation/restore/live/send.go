@@ -25,7 +25,9 @@ type sender struct {
 	origin rdb.Origin
 	// version is the newest payload that the server takes.
 	version uint16
-	stream  io.WriteCloser
+	// stream takes a value in pieces; building is the same if commands are made of it.
+	stream   io.WriteCloser
+	building *rebuilding
 }
 
 // send reads the backup and sends what is selected.
@@ -41,6 +43,9 @@ func (x *restoring) send(ctx context.Context) error {
 		version: uint16(min(p.target.Version.RDBVersion(), p.contents.Summary.Version)),
 	}
 	sum, err := rdb.Scan(ctx, file, rdb.Visitor{Value: s.value, Entry: s.entry}, rdb.Options{})
+	if s.building != nil {
+		s.building.abandon()
+	}
 	if err != nil {
 		return err
 	}
@@ -97,11 +102,16 @@ func (s *sender) open(e *rdb.Entry, size int64) (io.Writer, error) {
 	k.RDBType, k.Size, k.Position = e.RDBType, size, e.Offset
 	k.Version = max(s.version, uint16(rdb.FirstVersion(e.RDBType, s.origin)))
 	k.Replace = s.plan.options.Replace
-	if e.Size != rdb.None {
-		return s, nil
-	}
 	var err error
-	s.stream, err = s.replay.Stream(k)
+	switch {
+	case size+rdb.DumpOverhead > s.plan.options.MaxPayload && rdb.Rebuildable(e.RDBType):
+		s.building = s.rebuild()
+		s.stream = s.building
+	case e.Size != rdb.None:
+		return s, nil
+	default:
+		s.stream, err = s.replay.Stream(k)
+	}
 	return s.stream, err
 }
 
@@ -119,7 +129,7 @@ func (s *sender) entry(*rdb.Entry) error {
 		return nil
 	}
 	err := s.stream.Close()
-	s.stream = nil
+	s.stream, s.building = nil, nil
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/replication"
 	"github.com/redisctl/redisctl/internal/operation/topology"
+	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/redis"
 )
 
@@ -109,5 +110,32 @@ func probe(ctx context.Context, server operation.Server, key []byte) error {
 		return nil
 	default:
 		return err
+	}
+}
+
+// functionType is the type byte of function libraries.
+const functionType = 245
+
+// knowsFunctions reports whether servers of a version have functions.
+func knowsFunctions(v redis.Version) bool {
+	return v.RDBVersion() >= rdb.FirstVersion(functionType, rdb.OriginRedis)
+}
+
+// countLibraries returns how many function libraries a server has. A user who may not
+// list them is told when they are restored.
+func countLibraries(ctx context.Context, server operation.Server, v redis.Version) (int, error) {
+	if !knowsFunctions(v) {
+		return 0, nil
+	}
+	reply, err := server.Do(ctx, "FUNCTION", "LIST")
+	switch libraries, isList := reply.([]any); {
+	case operation.KindOf(err) == operation.Denied, errors.Is(err, operation.ErrNoCommand):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case isList:
+		return len(libraries), nil
+	default:
+		return 0, nil
 	}
 }

@@ -30,8 +30,10 @@ type survey struct {
 	forms map[byte]*form
 	// large are the sizes of large values by their offset.
 	large map[int64]int64
-	// oversized are those larger than the largest payload that is sent whole.
-	oversized int64
+	// oversized are those larger than the largest payload that is sent whole, impossible
+	// those that are larger than what the server takes, and no commands make them.
+	oversized, impossible int64
+	limit                 int64
 	// longKeys have names that are longer than what is read of them.
 	longKeys int64
 	// dbs are the numbers of keys by database of the server.
@@ -52,9 +54,10 @@ type form struct {
 	example string
 }
 
-func newSurvey(s *Selection, begun time.Time) *survey {
+// newSurvey returns a survey for a server that takes payloads of up to limit bytes.
+func newSurvey(s *Selection, begun time.Time, limit int64) *survey {
 	return &survey{
-		selection: s, begun: begun, forms: make(map[byte]*form), large: make(map[int64]int64), dbs: make(map[int]int64),
+		selection: s, begun: begun, limit: limit, forms: make(map[byte]*form), large: make(map[int64]int64), dbs: make(map[int]int64),
 	}
 }
 
@@ -92,8 +95,12 @@ func (s *survey) entry(e *rdb.Entry) error {
 	}
 	f.keys++
 	f.largest = max(f.largest, e.Size)
-	if e.Size+rdb.DumpOverhead > s.selection.MaxPayload {
+	switch size := e.Size + rdb.DumpOverhead; {
+	case size <= s.selection.MaxPayload:
+	case rdb.Rebuildable(e.RDBType):
 		s.oversized++
+	case size > s.limit:
+		s.impossible++
 	}
 	return nil
 }
@@ -128,13 +135,3 @@ func describe(forms []*form) (text string, keys int64) {
 
 // databases returns the databases of the server that keys go to, in order.
 func (s *survey) databases() []int { return slices.Sorted(maps.Keys(s.dbs)) }
-
-// impossible counts the values that are larger than what a server takes.
-func (s *survey) impossible(limit int64) (n int64) {
-	for _, size := range s.large {
-		if limit > 0 && size+rdb.DumpOverhead > limit {
-			n++
-		}
-	}
-	return n
-}

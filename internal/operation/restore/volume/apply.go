@@ -93,11 +93,10 @@ func (r Restore) Apply(ctx context.Context, p *Plan) (Result, error) {
 	}
 	begun := r.Now().UTC()
 	stamp := begun.Format(stampLayout)
-	from, ref := p.source.Origin()
 	x := &restoring{
 		Restore: r, deployment: d, object: p.Object, options: p.options, source: p.source, layout: p.layout, claim: p.claim,
 		record: Record{
-			Method: Method, Backup: p.Backup, From: from, Ref: ref, Begun: begun, By: r.By, Phase: PhaseStaging, Replicas: max(1, p.Replicas), Claim: p.Claim,
+			Method: Method, Backup: p.Backup, Origin: p.source.Origin(), Begun: begun, By: r.By, Phase: PhaseStaging, Replicas: max(1, p.Replicas), Claim: p.Claim,
 			Swap: Swap{
 				Dir: p.layout.Dir, Staged: "redisctl-restore-" + stamp, Kept: keptPrefix + stamp, Names: p.layout.names(),
 			},
@@ -190,12 +189,24 @@ func (x *restoring) node() string {
 // stage copies the files to the volume, beside those that are in use.
 func (x *restoring) stage(ctx context.Context, node string) error {
 	begun := x.Now()
-	if err := x.open(ctx, node); err != nil {
+	taken, isSnapshot := x.source.(*Snapshot)
+	if isSnapshot {
+		if err := x.makeClaim(ctx, taken); err != nil {
+			return err
+		}
+		defer x.deleteClaim(ctx)
+	}
+	if err := x.open(ctx, node, x.record.Beside); err != nil {
 		return err
 	}
 	version, err := x.volume.ServerVersion(ctx)
 	if err != nil {
 		return err
+	}
+	if isSnapshot {
+		if err := taken.Look(ctx, x.volume, x.layout); err != nil {
+			return err
+		}
 	}
 	contents := x.source.Describe()
 	if err := readable(x.object, version, &contents.Summary); err != nil {
@@ -226,7 +237,32 @@ func (x *restoring) stage(ctx context.Context, node string) error {
 	return nil
 }
 
+// makeClaim makes a claim from a volume snapshot. It is recorded first.
+func (x *restoring) makeClaim(ctx context.Context, s *Snapshot) error {
+	x.record.Beside = x.deployment.Workload.Name + "-redisctl-restore"
+	if err := x.enter(ctx, x.record.Phase); err != nil {
+		return err
+	}
+	x.Reporter.Step("making the claim %s from the snapshot %s", x.record.Beside, s.Name())
+	return x.Volumes.ClaimFromSnapshot(ctx, x.deployment, x.record.Beside, s.Taken.Name, x.record.Claim)
+}
+
+// deleteClaim removes the claim that makeClaim made; it goes away with the helper pod.
+func (x *restoring) deleteClaim(ctx context.Context) {
+	if x.record.Beside == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.options.Limits.Stop)
+	defer cancel()
+	if err := x.Volumes.DeleteClaim(ctx, x.deployment, x.record.Beside); err != nil {
+		x.Reporter.Warn("the claim %s is left: %v", x.record.Beside, err)
+	}
+}
+
 func (x *restoring) upload(ctx context.Context, staged string, f File) error {
+	if f.From != "" {
+		return x.volume.CopyBeside(ctx, x.layout.Dir, f.From, staged, f.Name)
+	}
 	data, err := f.Open(ctx)
 	if err != nil {
 		return err
@@ -238,13 +274,13 @@ func (x *restoring) upload(ctx context.Context, staged string, f File) error {
 	return x.volume.Upload(ctx, staged, f.Name, f.Size, progress, x.options.Limits.Stall)
 }
 
-func (x *restoring) open(ctx context.Context, node string) error {
+func (x *restoring) open(ctx context.Context, node, beside string) error {
 	if x.volume != nil {
 		return nil
 	}
 	x.Reporter.Note("starting a helper pod that mounts the volume %s", x.record.Claim)
 	var err error
-	x.volume, err = x.Volumes.OpenVolume(ctx, x.deployment, x.record.Claim, node)
+	x.volume, err = x.Volumes.OpenVolume(ctx, x.deployment, x.record.Claim, node, beside)
 	return err
 }
 
@@ -309,7 +345,7 @@ func (x *restoring) swap(ctx context.Context) error {
 	if err := x.enter(ctx, PhaseSwapping); err != nil {
 		return err
 	}
-	if err := x.open(ctx, ""); err != nil {
+	if err := x.open(ctx, "", ""); err != nil {
 		return err
 	}
 	x.Reporter.Step("moving the former files to %s, and the backup in their place", x.record.Swap.Kept)

@@ -24,6 +24,8 @@ type Layout struct {
 	AOFDir  string `json:"aofDir"`
 	// Multipart servers (since 7.0) have a folder of parts.
 	Multipart bool `json:"multipart"`
+	// Version of the server.
+	Version redis.Version `json:"-"`
 }
 
 // layoutOf reads the configuration that the server starts with: what CONFIG SET
@@ -60,6 +62,6 @@ func (l Layout) names() []string {
 
 // forVersion completes the layout. Files of several parts came with 7.0.
 func (l Layout) forVersion(v redis.Version) Layout {
-	l.Multipart = v.Major >= 7
+	l.Version, l.Multipart = v, v.Major >= 7
 	return l
 }

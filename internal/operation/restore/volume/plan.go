@@ -47,7 +47,7 @@ func first(d *operation.Deployment) string { return d.Workload.Name + "-0" }
 // Plan observes d and lists every obstacle. It only reads.
 func (r Restore) Plan(ctx context.Context, d *operation.Deployment, source Source, o Options) (*Plan, error) {
 	p := &Plan{
-		Plan:   operation.Plan{Operation: "restore rdb", Object: d.String(), Findings: []operation.Finding{}},
+		Plan:   operation.Plan{Operation: source.Origin().Command, Object: d.String(), Findings: []operation.Finding{}},
 		Backup: source.Name(), Method: Method, deployment: d, source: source, options: o,
 	}
 	if d.Workload == nil || d.Workload.Volume.Kind == operation.VolumeNone {
@@ -59,6 +59,9 @@ func (r Restore) Plan(ctx context.Context, d *operation.Deployment, source Sourc
 		return nil, err
 	}
 	if err := r.checkVolume(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := r.checkSource(ctx, p); err != nil {
 		return nil, err
 	}
 	if err := r.checkRecords(ctx, p); err != nil {
@@ -180,6 +183,23 @@ func (r Restore) checkVolume(ctx context.Context, p *Plan) error {
 		p.Findings = append(p.Findings, space(p.Claim, free, needed, o.Space)...)
 	}
 	return nil
+}
+
+// checkSource asks the source whether a server like these loads it.
+func (r Restore) checkSource(ctx context.Context, p *Plan) error {
+	layout := p.layout
+	var server operation.Server
+	if p.primary != nil {
+		var err error
+		if server, err = r.Connector.Connect(ctx, p.deployment, p.primary.Instance); err != nil {
+			return err
+		}
+		defer func() { _ = server.Close() }() // it was only asked
+		layout = layout.forVersion(p.primary.Version)
+	}
+	findings, err := p.source.Check(ctx, server, layout)
+	p.Findings = append(p.Findings, findings...)
+	return err
 }
 
 // space blocks a volume that has no room for the backup beside what is there, which is

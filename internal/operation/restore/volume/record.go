@@ -36,11 +36,9 @@ const (
 // Record is an unfinished restore.
 type Record struct {
 	Method string `json:"method"`
-	// Backup is what is restored. From is the store that has it, empty for a file, and
-	// Ref names it there.
+	// Backup is what is restored.
 	Backup string `json:"backup"`
-	From   string `json:"from,omitempty"`
-	Ref    string `json:"ref"`
+	Origin
 	// Begun is when, By who began it.
 	Begun time.Time `json:"begun"`
 	By    string    `json:"by"`
@@ -55,7 +53,9 @@ type Record struct {
 	Replicas int `json:"replicas"`
 	// Claim holds the data.
 	Claim string `json:"claim"`
-	Swap  Swap   `json:"swap"`
+	// Beside is the claim that was made from a volume snapshot for the time of copying.
+	Beside string `json:"beside,omitempty"`
+	Swap   Swap   `json:"swap"`
 	// SafetyBackup is where the backup of the data before is; empty when none was
 	// taken.
 	SafetyBackup string `json:"safetyBackup,omitempty"`

@@ -14,11 +14,14 @@ import (
 type Source interface {
 	// Name is what messages call it.
 	Name() string
-	// Origin is where it can be found again: a store, empty for a file, and the name of
-	// the backup there.
-	Origin() (from, ref string)
+	// Origin is where it can be found again.
+	Origin() Origin
 	// Describe returns what it holds.
 	Describe() restore.Contents
+	// Check returns what stands in the way of loading it in a server of the layout,
+	// before anything is changed. server answers for those of the release; it is nil
+	// when none answers. Layout.Version is zero then.
+	Check(ctx context.Context, server operation.Server, l Layout) ([]operation.Finding, error)
 	// Files returns the files that a server of the layout loads. An *operation.Error
 	// of kind Refused says that such a server cannot load it.
 	Files(l Layout) ([]File, error)
@@ -27,6 +30,25 @@ type Source interface {
 	Prove(ctx context.Context, c restore.Comparer, d *operation.Deployment, i operation.Instance, sample int64) (restore.Comparison, error)
 }
 
+// Origin says where a Source can be found again. It is a part of a Record.
+type Origin struct {
+	// Command is the one that restores it.
+	Command string `json:"command"`
+	// From is the store that has it, empty for a file; Ref names it there.
+	From string `json:"from,omitempty"`
+	Ref  string `json:"ref"`
+	// Cut is where an append-only file is cut: the name of a part, a colon, and the
+	// bytes that are kept of it.
+	Cut string `json:"cut,omitempty"`
+}
+
+// The commands of Origin.
+const (
+	CommandRDB    = "restore rdb"
+	CommandAOF    = "restore aof"
+	CommandVolume = "restore volume"
+)
+
 // File is a file to be placed.
 type File struct {
 	// Name below the data folder, with slashes.
@@ -34,6 +56,9 @@ type File struct {
 	// Size in bytes.
 	Size int64
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// From names a file or folder of the claim beside, which is copied instead of what
+	// Open yields.
+	From string
 }
 
 // RDB is a Source: a snapshot.
@@ -48,10 +73,15 @@ type RDB struct {
 func (r RDB) Name() string { return r.Backup.Name() }
 
 // Origin implements Source.
-func (r RDB) Origin() (from, ref string) { return r.From, r.Ref }
+func (r RDB) Origin() Origin { return Origin{Command: CommandRDB, From: r.From, Ref: r.Ref} }
 
 // Describe implements Source.
 func (r RDB) Describe() restore.Contents { return r.Contents }
+
+// Check implements Source.
+func (r RDB) Check(context.Context, operation.Server, Layout) ([]operation.Finding, error) {
+	return nil, nil // what there is to check of a snapshot, a Plan does
+}
 
 // Files implements Source. A server with appendonly yes ignores its RDB file and loads
 // its append-only file, which may begin with, or consist of, a snapshot.

@@ -84,10 +84,11 @@ func (x *restoring) goBack(ctx context.Context) error {
 
 // undoFiles puts the former files back, and removes what was staged.
 func (x *restoring) undoFiles(ctx context.Context) error {
-	if err := x.open(ctx, x.node()); err != nil {
+	if err := x.open(ctx, x.node(), ""); err != nil {
 		return err
 	}
 	defer x.closeVolume(ctx)
+	x.deleteClaim(ctx)
 	return x.volume.Undo(ctx, x.record.Swap)
 }
 

@@ -79,8 +79,12 @@ type Volumes interface {
 	// Claim describes a PersistentVolumeClaim of the deployment's namespace.
 	Claim(ctx context.Context, d *operation.Deployment, name string) (Claim, error)
 	// OpenVolume makes a volume accessible from a helper pod, on the given node unless
-	// that is empty.
-	OpenVolume(ctx context.Context, d *operation.Deployment, claim, node string) (Volume, error)
+	// that is empty. The claim beside, unless empty, can be read from as well.
+	OpenVolume(ctx context.Context, d *operation.Deployment, claim, node, beside string) (Volume, error)
+	// ClaimFromSnapshot makes a claim with what a VolumeSnapshot holds, of the class and
+	// the size of the claim like. It replaces one of the same name. DeleteClaim removes it.
+	ClaimFromSnapshot(ctx context.Context, d *operation.Deployment, name, snapshot, like string) error
+	DeleteClaim(ctx context.Context, d *operation.Deployment, name string) error
 	// FreeSpace returns the free bytes of the file system of a folder of an instance.
 	FreeSpace(ctx context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error)
 	// Scale sets how many pods the workload is to have. It fails, without a change,
@@ -119,6 +123,12 @@ type Volume interface {
 	// Upload writes a file of size bytes below a folder. It is there only if all of it
 	// has arrived, unchanged. stall is how long no byte may be taken.
 	Upload(ctx context.Context, dir, name string, size int64, data io.Reader, stall time.Duration) error
+	// Beside returns the sizes in bytes of those of the given files and folders that the
+	// data folder of the claim beside has.
+	Beside(ctx context.Context, dir string, names []string) (map[string]int64, error)
+	// CopyBeside copies a file or folder of the data folder of the claim beside to name
+	// below the folder to. It is there only if the copy has the original's digests.
+	CopyBeside(ctx context.Context, dir, from, to, name string) error
 	// Swap moves files, Undo moves them back and removes what was staged. Each may be
 	// called again when it has failed, and Undo whatever became of Swap.
 	Swap(ctx context.Context, s Swap) error

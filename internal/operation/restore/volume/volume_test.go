@@ -117,7 +117,7 @@ func (w *world) Claim(context.Context, *operation.Deployment, string) (volume.Cl
 	return volume.Claim{Name: "data-cache-redis-0", Bound: true}, w.read()
 }
 
-func (w *world) OpenVolume(context.Context, *operation.Deployment, string, string) (volume.Volume, error) {
+func (w *world) OpenVolume(context.Context, *operation.Deployment, string, string, string) (volume.Volume, error) {
 	return openVolume{w}, w.read()
 }
 
@@ -153,6 +153,12 @@ func (w *world) RemoveKept(context.Context, *operation.Deployment, operation.Ins
 	return w.read()
 }
 
+func (w *world) ClaimFromSnapshot(context.Context, *operation.Deployment, string, string, string) error {
+	return w.read()
+}
+
+func (w *world) DeleteClaim(context.Context, *operation.Deployment, string) error { return w.read() }
+
 func (w *world) Pin(context.Context, *operation.Deployment, string, string, string) error {
 	return w.read()
 }
@@ -177,6 +183,14 @@ func (w openVolume) FreeSpace(context.Context, string) (int64, error) { return 1
 func (w openVolume) Upload(_ context.Context, _, _ string, _ int64, data io.Reader, _ time.Duration) error {
 	text, err := io.ReadAll(data)
 	return errors.Join(err, w.do(func() { w.staged = string(text) }))
+}
+
+func (w openVolume) Beside(context.Context, string, []string) (map[string]int64, error) {
+	return nil, w.read()
+}
+
+func (w openVolume) CopyBeside(context.Context, string, string, string, string) error {
+	return w.read()
 }
 
 func (w openVolume) Close(context.Context) error { return w.read() }
@@ -222,8 +236,14 @@ func (w openVolume) Undo(context.Context, volume.Swap) error {
 // source is a volume.Source whose only file says what it is.
 type source struct{ *world }
 
-func (source) Name() string              { return "rdb-2" }
-func (source) Origin() (from, ref string) { return "s3://bucket", "rdb-2" }
+func (source) Name() string { return "rdb-2" }
+func (source) Origin() volume.Origin {
+	return volume.Origin{Command: volume.CommandRDB, From: "s3://bucket", Ref: "rdb-2"}
+}
+
+func (source) Check(context.Context, operation.Server, volume.Layout) ([]operation.Finding, error) {
+	return nil, nil
+}
 
 func (s source) Describe() restore.Contents { return restore.Contents{Size: 3} }
 

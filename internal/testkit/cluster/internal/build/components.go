@@ -99,6 +99,14 @@ func Components() []Component {
 			Programs: map[string]string{"coredns": "."},
 		},
 		{
+			Name: "csi", Dir: "components/csi",
+			Programs: map[string]string{
+				"csi-driver":          ".",
+				"csi-snapshotter":     "github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter",
+				"snapshot-controller": "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller",
+			},
+		},
+		{
 			Name: "containers", Dir: ".",
 			Programs: map[string]string{
 				"pause":                  "./containers/pause",

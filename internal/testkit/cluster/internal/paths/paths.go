@@ -90,6 +90,9 @@ func (l Layout) Etcd() string { return filepath.Join(l.Cluster(), "etcd") }
 // Volumes is the folder the storage provisioner makes volumes in.
 func (l Layout) Volumes() string { return filepath.Join(l.Cluster(), "volumes") }
 
+// CSI is the folder the CSI driver keeps volumes and snapshots in.
+func (l Layout) CSI() string { return filepath.Join(l.Cluster(), "csi") }
+
 // Containerd is containerd's root folder: images, snapshots, metadata.
 func (l Layout) Containerd() string { return filepath.Join(l.Cluster(), "containerd") }
 

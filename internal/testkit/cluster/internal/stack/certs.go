@@ -36,6 +36,7 @@ func identities() map[string]pki.Leaf {
 		"kubelet":                 {User: "system:node:" + nodeName, Groups: []string{"system:nodes"}},
 		"coredns":                 {User: "redisctl-cluster:coredns"},
 		"volume-provisioner":      {User: "redisctl-cluster:provisioner"},
+		"csi":                     {User: "redisctl-cluster:csi"},
 	}
 }
 

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"path/filepath"
+
 	"github.com/redisctl/redisctl/internal/testkit/cluster/internal/process"
 )
 
@@ -15,7 +17,7 @@ const (
 func daemonNames() []string {
 	return []string{
 		"containerd", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
-		"kubelet", "kube-proxy", "coredns", "volume-provisioner",
+		"kubelet", "kube-proxy", "coredns", "volume-provisioner", "csi-driver", "csi-snapshotter", "snapshot-controller",
 	}
 }
 
@@ -128,4 +130,26 @@ func (c *Cluster) provisioner() process.Daemon {
 	kubeconfig := c.layout.ComponentKubeconfig("volume-provisioner")
 	return c.base("volume-provisioner", []string{kubeconfig},
 		"--kubeconfig="+kubeconfig, "--root="+c.layout.Volumes())
+}
+
+// csiSocket is where the CSI driver listens.
+func (c *Cluster) csiSocket() string { return filepath.Join(c.layout.Run, "csi.sock") }
+
+func (c *Cluster) csiDriver() process.Daemon {
+	kubeconfig := c.layout.ComponentKubeconfig("csi")
+	return c.base("csi-driver", []string{kubeconfig},
+		"--kubeconfig="+kubeconfig, "--root="+c.layout.CSI(), "--socket="+c.csiSocket(), "--node="+nodeName,
+		"--registration-socket="+filepath.Join(c.layout.Kubelet(), "plugins_registry", "csi.sock"),
+	)
+}
+
+// csiSnapshotter makes the driver's snapshots. It ends when the driver does.
+func (c *Cluster) csiSnapshotter() process.Daemon {
+	kubeconfig := c.layout.ComponentKubeconfig("csi")
+	return c.base("csi-snapshotter", []string{kubeconfig}, "--kubeconfig="+kubeconfig, "--csi-address="+c.csiSocket())
+}
+
+func (c *Cluster) snapshotController() process.Daemon {
+	kubeconfig := c.layout.ComponentKubeconfig("csi")
+	return c.base("snapshot-controller", []string{kubeconfig}, "--kubeconfig="+kubeconfig)
 }

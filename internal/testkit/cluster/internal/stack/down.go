@@ -45,7 +45,7 @@ func (c *Cluster) Down(ctx context.Context, purge bool) error {
 	// The kubelet first, or it would start pods again; the API server last of
 	// the control plane, so that the others need not fail to reach it.
 	for _, names := range [][]string{
-		{"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "volume-provisioner"},
+		{"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "volume-provisioner", "csi-driver", "csi-snapshotter", "snapshot-controller"},
 		{"kube-apiserver"},
 		{"etcd"},
 	} {
@@ -167,7 +167,7 @@ func (c *Cluster) removeFiles(purge bool) error {
 	}
 	dirs = append(append(dirs, results...), devicePluginSocket)
 	if purge {
-		dirs = append(dirs, c.layout.Etcd(), c.layout.Volumes(), c.layout.Kubelet(), filepath.Join(c.layout.Logs(), "pods"))
+		dirs = append(dirs, c.layout.Etcd(), c.layout.Volumes(), c.layout.CSI(), c.layout.Kubelet(), filepath.Join(c.layout.Logs(), "pods"))
 	}
 	for _, dir := range dirs {
 		if err := os.RemoveAll(dir); err != nil {

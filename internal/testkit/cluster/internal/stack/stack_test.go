@@ -29,6 +29,7 @@ func (c *Cluster) allDaemons(crt certs) []process.Daemon {
 	return []process.Daemon{
 		c.containerd(), c.etcd(crt), c.apiserver(crt), c.controllerManager(crt), c.scheduler(crt),
 		c.kubelet(), c.proxy(), c.dns(), c.provisioner(),
+		c.csiDriver(), c.csiSnapshotter(), c.snapshotController(),
 	}
 }
 
@@ -82,7 +83,7 @@ func TestConfigurationFilesAreWellFormed(t *testing.T) {
 }
 
 func TestManifestsMatchTheirPaths(t *testing.T) {
-	for _, m := range manifests() {
+	for _, m := range append(manifests(), snapshotManifests()...) {
 		text, err := files.ReadFile("files/manifests/" + m.file)
 		require.NoError(t, err)
 		var object struct {

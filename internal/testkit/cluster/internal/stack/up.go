@@ -121,7 +121,12 @@ func (c *Cluster) startAll(ctx context.Context, client *apiclient.Client, crt ce
 	if err := c.await(ctx, "the API server", core, client.Ready); err != nil {
 		return err
 	}
-	if err := apply(ctx, client); err != nil {
+	if err := apply(ctx, client, manifests()); err != nil {
+		return err
+	}
+	if err := c.await(ctx, "the snapshot API", core, func(ctx context.Context) error {
+		return apply(ctx, client, snapshotManifests())
+	}); err != nil {
 		return err
 	}
 	if err := c.await(ctx, "containerd", core, c.containerdAnswers); err != nil {
@@ -134,6 +139,7 @@ func (c *Cluster) startAll(ctx context.Context, client *apiclient.Client, crt ce
 	}
 	if err := c.start(ctx,
 		c.controllerManager(crt), c.scheduler(crt), c.kubelet(), c.proxy(), c.dns(), c.provisioner(),
+		c.csiDriver(), c.csiSnapshotter(), c.snapshotController(),
 	); err != nil {
 		return err
 	}
@@ -159,6 +165,8 @@ func (c *Cluster) checks(client *apiclient.Client, since time.Time) []check {
 		{"the default service account", defaultAccount(client)},
 		{"DNS", c.dnsAnswers},
 		{"the default storage class", storageReady(client)},
+		{"the CSI driver", driverRegistered(client)},
+		{"volume snapshots", snapshotsReady(client)},
 	}
 }
 

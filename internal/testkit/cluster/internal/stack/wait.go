@@ -79,6 +79,31 @@ func storageReady(client *apiclient.Client) func(context.Context) error {
 	}
 }
 
+// driverRegistered succeeds once the kubelet knows the CSI driver: until then pods with
+// its volumes do not start.
+func driverRegistered(client *apiclient.Client) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var node struct {
+			Spec struct{ Drivers []struct{ Name string } }
+		}
+		if err := client.Get(ctx, "/apis/storage.k8s.io/v1/csinodes/"+nodeName, &node); err != nil {
+			return err
+		}
+		if len(node.Spec.Drivers) == 0 {
+			return fmt.Errorf("the kubelet has not found the driver: %w", errNotYet)
+		}
+		return nil
+	}
+}
+
+// snapshotsReady succeeds once there is a class to make snapshots of.
+func snapshotsReady(client *apiclient.Client) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var class struct{}
+		return client.Get(ctx, "/apis/snapshot.storage.k8s.io/v1/volumesnapshotclasses/csi", &class)
+	}
+}
+
 // dnsAnswers succeeds once the cluster's DNS knows the kubernetes Service.
 func (c *Cluster) dnsAnswers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
