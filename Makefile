@@ -27,7 +27,7 @@ build: ## Build bin/redisctl
 	go build -ldflags '$(LDFLAGS)' -o bin/redisctl ./cmd/redisctl
 
 .PHONY: demo
-demo: build cluster-up ## Show the main job on a real cluster: install, health, backup, verify, failover, heal
+demo: build cluster-up ## Show the main job on a real cluster: install, health, backup, verify, restore, failover, heal
 	go run ./internal/testkit/demo
 
 .PHONY: test

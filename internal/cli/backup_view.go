@@ -147,7 +147,9 @@ type listItem struct {
 	Keys      *int64    `json:"keys,omitempty"`
 	Source    string    `json:"source,omitempty"`
 	Version   string    `json:"version,omitempty"`
-	State     string    `json:"state"`
+	// Purpose is "safety" for a copy of what an operation was about to replace.
+	Purpose string `json:"purpose,omitempty"`
+	State   string `json:"state"`
 	// Problem says why it is not intact.
 	Problem string `json:"problem,omitempty"`
 	// VerifiedAt is when all of it was last read and found to be sound.
@@ -223,7 +225,11 @@ func listDocument(stores []storage.Store, entries []listed, problems []storeProb
 // stateCell says what state a backup is in, and why.
 func stateCell(item listItem) render.Cell {
 	if item.Problem == "" {
-		return render.Cell{Text: item.State, Style: render.Good}
+		text := item.State
+		if item.Purpose != "" {
+			text += ", " + item.Purpose + " copy"
+		}
+		return render.Cell{Text: text, Style: render.Good}
 	}
 	return render.Cell{Text: item.State + ": " + item.Problem, Style: render.Bad}
 }
@@ -238,6 +244,7 @@ func newListItem(e snapshot.Entry) listItem {
 		item.VerifiedAt = &e.Verified.At
 	}
 	if m := e.Manifest; m != nil {
+		item.Purpose = string(m.Purpose)
 		item.Source = m.Source.Instance
 		item.Version = m.Source.Product + " " + m.Source.Version
 		if f := m.RDB(); f != nil {

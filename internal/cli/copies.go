@@ -9,6 +9,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/backup"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
+	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
 )
 
@@ -73,7 +74,7 @@ func (c copies) Keep(ctx context.Context, d *operation.Deployment, i operation.I
 		c.backup.Store = store
 	}
 	plan, err := c.backup.Plan(ctx, d, backup.Options{
-		Method: backup.MethodStream, Instance: i.Name, AllowStale: true, Timeout: c.timeout, Stall: c.stall,
+		Method: backup.MethodStream, Instance: i.Name, Purpose: snapshot.PurposeSafety, AllowStale: true, Timeout: c.timeout, Stall: c.stall,
 	})
 	if err != nil {
 		return "", err

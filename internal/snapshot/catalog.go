@@ -298,7 +298,8 @@ func readManifest(ctx context.Context, store storage.Store, e *Entry) (*Manifest
 	return m, nil
 }
 
-// Latest is the reference to the newest snapshot without a Problem.
+// Latest is the reference to the newest snapshot without a Problem that is not a safety
+// copy (PurposeSafety).
 const Latest = "latest"
 
 // Find returns the snapshot that ref names among those that the filter selects:
@@ -316,7 +317,7 @@ func Find(ctx context.Context, store storage.Store, filter Filter, ref string) (
 			return Entry{}, err
 		}
 		for _, e := range entries {
-			if e.Problem == nil {
+			if e.Problem == nil && (e.Manifest == nil || e.Manifest.Purpose != PurposeSafety) {
 				return e, nil
 			}
 		}

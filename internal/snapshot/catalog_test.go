@@ -251,3 +251,19 @@ func TestFindFile(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, e.Problem, "is missing")
 }
+
+// Whoever restores "latest" after an accident wants what was before it, and not the copy
+// of the damage that the first attempt has made.
+func TestLatestIsNoSafetyCopy(t *testing.T) {
+	store := newStore(t)
+	wanted := create(t, store, rdbFile(1))
+	opts := options()
+	opts.Purpose = snapshot.PurposeSafety
+	opts.Begun = wanted.CreatedAt.Add(time.Hour)
+	opts.Now = func() time.Time { return opts.Begun.Add(time.Second) }
+	safety, err := snapshot.Create(t.Context(), store, dir, bytes.NewReader(rdbFile(2)), opts)
+	require.NoError(t, err)
+	assert.Equal(t, "redisctl/v1.2", safety.APIVersion)
+	assert.Equal(t, wanted.ID, find(t, store, snapshot.Latest).ID)
+	assert.Equal(t, snapshot.PurposeSafety, find(t, store, safety.ID).Manifest.Purpose)
+}

@@ -21,6 +21,8 @@ import (
 type CreateOptions struct {
 	// Version of redisctl, for the manifest.
 	Version string
+	// Purpose is why the snapshot is made; empty for a backup that was asked for.
+	Purpose Purpose
 	// Source is where the data comes from.
 	Source Source
 	// Encoding is what is done to the data before it is stored; nothing by default.
@@ -67,6 +69,7 @@ func Create(ctx context.Context, store storage.Store, dir string, r io.Reader, o
 		Kind:      KindRDB,
 		CreatedAt: opts.Begun.UTC(),
 		CreatedBy: opts.Version,
+		Purpose:   opts.Purpose,
 		Source:    opts.Source,
 	}
 	m.CompletedAt = m.CreatedAt

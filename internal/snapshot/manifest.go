@@ -33,13 +33,18 @@ const (
 	// apiVersionSets added encodings and sets of files. A manifest without these is
 	// still written as APIVersion, for older readers.
 	apiVersionSets = "redisctl/v1.1"
+	// apiVersionPurpose added Manifest.Purpose.
+	apiVersionPurpose = "redisctl/v1.2"
 
 	apiMajor = 1
-	apiMinor = 1
+	apiMinor = 2
 )
 
 // apiVersion is the oldest format that has everything m states.
 func (m *Manifest) apiVersion() string {
+	if m.Purpose != "" {
+		return apiVersionPurpose
+	}
 	if m.Kind != KindRDB || slices.ContainsFunc(m.Files, func(f File) bool { return f.Encoding != nil }) {
 		return apiVersionSets
 	}
@@ -64,6 +69,8 @@ type Manifest struct {
 	CompletedAt time.Time `json:"completedAt"`
 	// CreatedBy is the version of redisctl that made the snapshot.
 	CreatedBy string `json:"createdBy"`
+	// Purpose is empty for a backup that was asked for (since v1.2).
+	Purpose Purpose `json:"purpose,omitempty"`
 	// Source is where the data came from.
 	Source Source `json:"source"`
 	// Files are the snapshot's data; for KindRDB exactly one.
@@ -77,6 +84,13 @@ type Manifest struct {
 	// field. Decode checks it, Encode computes it.
 	Digest string `json:"digest"`
 }
+
+// Purpose is why a snapshot was made.
+type Purpose string
+
+// PurposeSafety marks the copy of data that an operation was about to replace. Latest is
+// never one: whoever restores wants what was before the accident.
+const PurposeSafety Purpose = "safety"
 
 // Source is the server that a snapshot was taken from.
 type Source struct {

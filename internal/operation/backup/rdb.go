@@ -41,6 +41,8 @@ type Options struct {
 	// AllowStale accepts a replica without a link to its primary. Its data is then
 	// read key by key, unless Method is MethodBgsave.
 	AllowStale bool
+	// Purpose is why the snapshot is made; empty for a backup that was asked for.
+	Purpose snapshot.Purpose
 	// IgnoreSpace accepts too little free space.
 	IgnoreSpace bool
 	// DiskBased makes MethodStream ask for a disk-based transfer.
@@ -385,6 +387,7 @@ type received struct {
 // store verifies and stores what a source sends.
 func (b RDB) store(ctx context.Context, p *Plan, r received) (*snapshot.Manifest, error) {
 	m, err := snapshot.Create(ctx, b.Store, p.dir, r.data, snapshot.CreateOptions{
+		Purpose:  p.options.Purpose,
 		Version:  b.Version,
 		Source:   r.source,
 		Encoding: b.Encoding,

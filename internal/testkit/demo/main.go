@@ -40,12 +40,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer d.cleanUp(context.WithoutCancel(ctx))
-	for _, step := range []func(context.Context) error{d.install, d.fill, d.observe, d.backup, d.damage, d.failover, d.restart} {
+	for _, step := range []func(context.Context) error{d.install, d.fill, d.observe, d.backup, d.restore, d.damage, d.failover, d.restart} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	d.say("That is all: the backup is proven, damage does not go unnoticed, and the primary is where it is meant to be.")
+	d.say("That is all: the backup is proven, its data came back, damage does not go unnoticed, and the primary is where it is meant to be.")
 	return nil
 }
 
@@ -171,6 +171,22 @@ func (d *demo) backup(ctx context.Context) error {
 		d.ctl(ctx, 0, "backup", "rdb", "-n", namespace, "--backup-dir", d.folder),
 		d.ctl(ctx, 0, "backup", "list", "--backup-dir", d.folder),
 		d.ctl(ctx, 0, "backup", "verify", "latest", "--backup-dir", d.folder),
+	)
+}
+
+// restore has an accident happen, and undoes it.
+func (d *demo) restore(ctx context.Context) error {
+	d.say("Somebody runs FLUSHALL. The data comes back, and is compared with the backup")
+	args := append([]string{"kubectl", "exec", "-n", namespace, release + "-redis-0", "-c", "redis"}, d.context...)
+	const flush = `REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli FLUSHALL`
+	if err := d.command(ctx, d.out, append(args, "--", "sh", "-c", flush)...).Run(); err != nil {
+		return err
+	}
+	restore := []string{"restore", "rdb", "latest", "-n", namespace, "--backup-dir", d.folder}
+	return errors.Join(
+		d.ctl(ctx, 0, append(restore, "--dry-run")...),
+		d.ctl(ctx, 0, append(restore, "--yes", "--verify", "full")...),
+		d.ctl(ctx, 0, "replication", "info", "-n", namespace),
 	)
 }
 
