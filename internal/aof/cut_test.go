@@ -453,3 +453,14 @@ func TestKeysAreWhereServersSay(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkSurvey(b *testing.B) {
+	text := strings.Repeat(ts(100)+strings.Repeat(command("SET", "user:12345", strings.Repeat("x", 100)), 100), 500) + flush
+	log := incremental(text)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := log.Survey(b.Context(), before("FLUSHALL"), aof.SurveyOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -6,6 +6,9 @@
 // kept. It tells a tail that a server was still writing, or lost in a crash, from
 // damage in the middle.
 //
+// A Log is such a file with all its parts. Log.Survey finds out where a Cut comes, for
+// example before a FLUSHALL, and what it keeps and drops; a Slice reads what is kept.
+//
 // The format is defined by loadSingleAppendOnlyFile and aofLoadManifestFromFile in
 // aof.c of Redis 7.0.
 package aof

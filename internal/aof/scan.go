@@ -330,20 +330,28 @@ func (c *commands) number(line []byte, mark byte, least, most int64) (int64, err
 
 // skip passes over n bytes.
 func (c *commands) skip(n int64) error {
-	to := c.out
-	if to == nil {
-		to = io.Discard
-	}
-	skipped, err := io.CopyN(to, c.in, n)
-	c.at += skipped
-	if err != nil {
+	if c.out != nil {
+		skipped, err := io.CopyN(c.out, c.in, n)
+		c.at += skipped
 		return c.ended(err)
+	}
+	const most = 1 << 30 // an int
+	for n > 0 {
+		skipped, err := c.in.Discard(int(min(n, most)))
+		c.at += int64(skipped)
+		n -= int64(skipped)
+		if err != nil {
+			return c.ended(err)
+		}
 	}
 	return nil
 }
 
 // ended tells the end of the input from a failure to read.
 func (c *commands) ended(err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, io.EOF) {
 		return errTail
 	}

@@ -7,7 +7,7 @@
 // run as a user runs them: the time of a run includes starting the process, and its
 // memory is the largest resident size that the kernel accounts it with.
 //
-// The data is that of a web application (rdbtest.Realistic), about half of which is
+// The data is that of a web application (rdbtest.Realistic), about a third of which is
 // compressible. It is loaded by every version from one file; what a version makes of it
 // differs in size.
 //

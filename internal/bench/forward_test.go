@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,9 +133,9 @@ func (c *cluster) install(b *testing.B, size int64) *pod {
 	p := &pod{addr: net.JoinHostPort(run("get", "pod", podName, "-n", c.namespace, "-o", "jsonpath={.status.podIP}"), "6379")}
 	p.client = goredis.NewClient(&goredis.Options{Addr: p.addr, Protocol: 2, DisableIdentity: true})
 	b.Cleanup(func() { _ = p.client.Close() })
-	require.NoError(b, p.client.SlaveOf(b.Context(), node, fmt.Sprint(primary.Port)).Err())
+	require.NoError(b, p.client.ReplicaOf(b.Context(), node, strconv.Itoa(primary.Port)).Err())
 	p.await(b, "replication", "master_link_status:up")
-	require.NoError(b, p.client.SlaveOf(b.Context(), "NO", "ONE").Err())
+	require.NoError(b, p.client.ReplicaOf(b.Context(), "NO", "ONE").Err())
 	return p
 }
 

@@ -126,11 +126,15 @@ func (r *report) writeInto(file string) error {
 	return os.WriteFile(file, text, 0o644)
 }
 
-// machine says when and where, in one line.
+// machine says when and where, in one line. The load is that of the last minutes: the
+// benchmarks themselves make 2.
 func machine() string {
 	kernel, _ := exec.Command("uname", "-r").Output()
-	return fmt.Sprintf("*%s, %d cores (%s), %s, Linux %s, %s*", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(),
-		field("/proc/cpuinfo", "model name"), memory(), strings.TrimSpace(string(kernel)), runtime.Version())
+	load, _ := os.ReadFile("/proc/loadavg")
+	_, load, _ = bytes.Cut(load, []byte(" "))
+	load, _, _ = bytes.Cut(load, []byte(" "))
+	return fmt.Sprintf("*%s, %d cores (%s), %s, Linux %s, %s, load average %s*", time.Now().UTC().Format(time.DateOnly),
+		runtime.NumCPU(), field("/proc/cpuinfo", "model name"), memory(), strings.TrimSpace(string(kernel)), runtime.Version(), load)
 }
 
 func memory() string {

@@ -50,7 +50,7 @@ func (r *releases) backend(*app) (*backend, error) {
 		Credentials: func(context.Context, *operation.Deployment) (string, string, error) { return "", "", nil },
 		DialTimeout: 5 * time.Second, Timeout: 5 * time.Second,
 	}
-	return &backend{Resolver: r, Connector: c, Streamer: streamer{c}, Saver: saver{c}, Files: noCluster{}}, nil
+	return &backend{Resolver: r, Connector: c, Streamer: streamer{c}, Saver: saver{c}, Files: noCluster{}, Objects: noCluster{}}, nil
 }
 
 // run runs a command line with these releases and returns stdout and the exit code.
@@ -106,6 +106,23 @@ func TestBackupOfAllNamespaces(t *testing.T) {
 		assert.Contains(t, filepath.ToSlash(item.Backup.File), namespace+"/cache/")
 		assert.Positive(t, item.Backup.RDB().RDB.Keys)
 	}
+
+	// Helm cannot be asked here: what could be read is stored, and that it is not all is said.
+	fleet, code = backups("backup", "config", "--all-releases", "-o", "json", "--backup-dir", store)
+	assert.Equal(t, exitPartial, code)
+	for _, item := range fleet.Items {
+		require.NotNil(t, item.Backup)
+		assert.FileExists(t, item.Backup.File)
+		assert.Contains(t, item.Error, "could not be read")
+	}
+	for _, what := range []string{"aof", "full"} {
+		fleet, code = backups("backup", what, "-A", "-o", "json", "--backup-dir", store)
+		assert.Equal(t, exitUsage, code, "%s: there are no files to read", what)
+		assert.Equal(t, 3, fleet.Failed)
+	}
+	fleet, code = backups("backup", "resources", "-A", "-o", "json", "--backup-dir", store)
+	assert.NotEqual(t, exitDone, code)
+	assert.Equal(t, 3, fleet.Failed)
 
 	dead.Kill()
 	fleet, code = backups(append(line, "--parallel", "1")...)

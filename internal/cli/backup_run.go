@@ -90,7 +90,8 @@ func (r *backupRun) finish(stored []storedAt, m *snapshot.Manifest, failed error
 		return failed
 	}
 	r.done()
-	if err := r.app.print(setDocument(stored, m)); err != nil {
+	a := r.app
+	if err := a.print(setDocument(stored, m)); err != nil {
 		return err
 	}
 	return cmp.Or(failed, partial(stored))

@@ -26,7 +26,10 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/prune"
 	"github.com/redisctl/redisctl/internal/operation/replication"
 	"github.com/redisctl/redisctl/internal/operation/restore"
+	"github.com/redisctl/redisctl/internal/operation/restore/config"
 	"github.com/redisctl/redisctl/internal/operation/restore/drill"
+	"github.com/redisctl/redisctl/internal/operation/restore/full"
+	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/rdb"
@@ -129,10 +132,35 @@ func documented() map[string]reflect.Type {
 		"ComparedDB":          reflect.TypeFor[restore.DBComparison](),
 		"ComparedKey":         reflect.TypeFor[restore.Example](),
 		"Comparison":          reflect.TypeFor[restore.Comparison](),
+		"AOFCommand":          reflect.TypeFor[aof.Sighting](),
+		"AOFCommandCount":     reflect.TypeFor[aof.NameCount](),
+		"AOFCut":              reflect.TypeFor[aof.Survey](),
+		"AOFCutPart":          reflect.TypeFor[aof.PartSurvey](),
+		"AOFRestorePlan":      reflect.TypeFor[aofPlan](),
+		"AOFTally":            reflect.TypeFor[aof.Tally](),
 		"KeptFiles":           reflect.TypeFor[volume.Kept](),
+		"ConfigRestorePlan":   reflect.TypeFor[config.Plan](),
+		"ConfigRestored":      reflect.TypeFor[config.Result](),
+		"FullInstance":        reflect.TypeFor[full.Instance](),
+		"FullRestored":        reflect.TypeFor[full.Result](),
+		"FullRestorePlan":     reflect.TypeFor[full.Plan](),
+		"FullService":         reflect.TypeFor[full.Service](),
+		"ObjectChange":        reflect.TypeFor[full.Change](),
+		"PlannedObject":       reflect.TypeFor[full.Planned](),
+		"RunningSetting":      reflect.TypeFor[config.Running](),
+		"Setting":             reflect.TypeFor[config.Setting](),
+		"SettingOutcome":      reflect.TypeFor[config.Outcome](),
+		"TimedStep":           reflect.TypeFor[full.Timed](),
+		"LiveFilter":          reflect.TypeFor[live.Filter](),
+		"LiveRestoreAborted":  reflect.TypeFor[liveAbort](),
+		"LiveRestorePlan":     reflect.TypeFor[live.Plan](),
+		"LiveRestoreRecord":   reflect.TypeFor[live.Record](),
+		"LiveRestored":        reflect.TypeFor[live.Result](),
+		"LiveSelection":       reflect.TypeFor[live.Selection](),
 		"RestoreCleanup":      reflect.TypeFor[volume.CleanupPlan](),
 		"Restored":            reflect.TypeFor[volume.Result](),
 		"RestoreDurations":    reflect.TypeFor[volume.Durations](),
+		"RestoreOrigin":       reflect.TypeFor[volume.Origin](),
 		"RestorePlan":         reflect.TypeFor[volume.Plan](),
 		"RestoreRecord":       reflect.TypeFor[volume.Record](),
 		"RestoreStatus":       reflect.TypeFor[restoreStatus](),

@@ -20,6 +20,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/restore"
+	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot/retention"
@@ -101,19 +102,74 @@ func TestOptions(t *testing.T) {
 			[]string{"f"}, nil,
 		},
 		{
+			"restore rdb latest", restoreRDBOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "sample"},
+				volume: volumeOptions{stop: 2 * time.Minute, start: 5 * time.Minute, hold: 2 * time.Minute},
+				live:   liveOptions{expiry: "any", maxPayload: 64 << 20, pace: paceOptions{connections: 2, maxLag: 128 << 20, stall: 30 * time.Second}},
+				method: "auto",
+			},
+			[]string{"latest"}, nil,
+		},
+		{
+			"restore rdb f --method live --db 1,2 --match a* --match b* --exclude c* --type set,hash --min-size 1 --max-size 2 --expiry set " +
+				"--min-ttl 1s --max-ttl 2s --map-db 1=3 --skip-existing --skip-unsupported --no-functions --max-payload 70000 --connections 3 " +
+				"--max-lag 4 --stall-timeout 5s",
+			restoreRDBOptions{
+				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "sample"},
+				volume: volumeOptions{stop: 2 * time.Minute, start: 5 * time.Minute, hold: 2 * time.Minute},
+				live: liveOptions{
+					filter: live.Filter{
+						InDBs: []int{1, 2}, Match: []string{"a*", "b*"}, Exclude: []string{"c*"}, Types: []string{"set", "hash"},
+						MinSize: 1, MaxSize: 2, MinTTL: time.Second, MaxTTL: 2 * time.Second,
+					},
+					expiry: "set", mapDB: []string{"1=3"}, skipExisting: true, skipUnsupported: true, noFunctions: true, maxPayload: 70000,
+					pace: paceOptions{connections: 3, maxLag: 4, stall: 5 * time.Second},
+				},
+				method: "live",
+			},
+			[]string{"f"}, nil,
+		},
+		{
+			"restore aof latest --before FLUSHALL", restoreAOFOptions{
+				source: sourceOptions{store: defaultStore}, cut: cutOptions{before: "FLUSHALL"}, proof: proofOptions{verify: "sample"}, volume: volumeDefaults,
+			},
+			[]string{"latest"}, nil,
+		},
+		{
+			"restore aof f --until 10m --to t --verify full --stop-timeout 1s --start-timeout 2s --hold 3s --replace --no-safety-backup --dry-run -y --ignore-space",
+			restoreAOFOptions{
+				source: sourceOptions{store: defaultStore}, cut: cutOptions{until: "10m"}, proof: proofOptions{verify: "full"},
+				volume: volumeOptions{stop: time.Second, start: 2 * time.Second, hold: 3 * time.Second}, safety: safetyOptions{urls: []string{"t"}},
+				overrides: restore.Overrides{Space: true}, replace: true, noSafety: true, dryRun: true, yes: true,
+			},
+			[]string{"f"}, nil,
+		},
+		{
+			"restore aof f --until-command 12", restoreAOFOptions{
+				source: sourceOptions{store: defaultStore}, cut: cutOptions{commands: "12"}, proof: proofOptions{verify: "sample"}, volume: volumeDefaults,
+			},
+			[]string{"f"}, nil,
+		},
+		{
+			"restore aof f --until-offset a.aof:12", restoreAOFOptions{
+				source: sourceOptions{store: defaultStore}, cut: cutOptions{offset: "a.aof:12"}, proof: proofOptions{verify: "sample"}, volume: volumeDefaults,
+			},
+			[]string{"f"}, nil,
+		},
+		{
 			"restore full latest --into dr", restoreFullOptions{
 				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "sample"}, volume: volumeDefaults, into: "dr", rto: time.Hour,
 			},
 			[]string{"latest"}, nil,
 		},
 		{
-			"restore full f --into dr --create-namespace --adopt --replace --storage-class c --password-file p --generate-password --secret-from-file s " +
+			"restore full f --into dr --create-namespace --adopt --replace --accept-differences --storage-class c --password-file p --generate-password --secret-from-file s " +
 				"--values v --rto 5m --allow-unverified --ignore-memory --ignore-space --dry-run -y --verify full --stop-timeout 1s --start-timeout 2s --hold 3s",
 			restoreFullOptions{
 				source: sourceOptions{store: defaultStore}, proof: proofOptions{verify: "full"},
 				volume:    volumeOptions{stop: time.Second, start: 2 * time.Second, hold: 3 * time.Second},
 				overrides: restore.Overrides{Unverified: true, Memory: true, Space: true},
-				into:      "dr", createNamespace: true, adopt: true, replace: true, storageClass: "c", passwordFile: "p", generate: true,
+				into:      "dr", createNamespace: true, adopt: true, replace: true, accept: true, storageClass: "c", passwordFile: "p", generate: true,
 				secretFile: "s", values: "v", rto: 5 * time.Minute, dryRun: true, yes: true,
 			},
 			[]string{"f"}, nil,
@@ -447,17 +503,22 @@ func TestExamplesAreRight(t *testing.T) {
 
 // shellWords splits a line of an example up to the first shell operator.
 func shellWords(line string) []string {
-	var words []string
 	for _, operator := range []string{" && ", " | ", " > "} {
 		line, _, _ = strings.Cut(line, operator)
 	}
+	var words []string
+	apart := true // the next word begins here
 	for n, part := range strings.Split(line, "'") {
-		switch fields := strings.Fields(part); {
-		case n%2 == 1 && len(words) > 0:
-			words[len(words)-1] += part // the quoted part of -o jsonpath='...'
-		default:
-			words = append(words, fields...)
+		fields := strings.Fields(part)
+		if n%2 == 1 {
+			fields = []string{part}
 		}
+		if len(fields) > 0 && !apart && !strings.HasPrefix(part, " ") {
+			words[len(words)-1] += fields[0]
+			fields = fields[1:]
+		}
+		words = append(words, fields...)
+		apart = n%2 == 0 && strings.HasSuffix(part, " ")
 	}
 	return words
 }

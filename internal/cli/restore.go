@@ -41,6 +41,10 @@ func (o *sourceOptions) addFlags(cmd *cobra.Command) {
 	o.keys.addFlags(cmd)
 }
 
+// withRDB are the kinds of files of backups that have an RDB file of their own; that of
+// backup rdb has none.
+func withRDB() []snapshot.FileKind { return []snapshot.FileKind{"", snapshot.FileRDB} }
+
 // findSource returns the backup that ref names, see findBackup.
 func (a *app) findSource(ctx context.Context, o sourceOptions, ref string, files ...snapshot.FileKind) (restore.Backup, error) {
 	keys, err := a.keys(o.keys)

@@ -48,14 +48,15 @@ of your own) the file has lines of redis.conf.
 Left alone is what is about one server, its files or its surroundings (replicaof, port,
 dir, cluster-*, tls-*, …) and, when the backup is of another version, what redis.conf did
 not name then: it may have been that version's default. --only NAME restores it
-nevertheless. Where servers had different values, the primary's counts. Passwords are left alone unless
---include-secrets is given, and are never shown; that of a release is in its Secret and
-changes there. ACL users are not restored.
+nevertheless. Where servers had different values, the primary's counts.
+
+Passwords are left alone unless --include-secrets is given, and are never shown; that of a
+release is in its Secret and changes there. ACL users are not restored.
 
 Exit code 3 when some settings could not be set (the file has them), 5 when something
 stands in the way.`,
 		Example: `  redisctl restore config latest -n redis-prod --dry-run
-  redisctl restore config latest -n redis-prod --only 'maxmemory*' --yes
+  redisctl restore config latest -n redis-prod --only maxmemory,maxmemory-policy --yes
   redisctl restore config full-20261123T090501Z-k7mq -n redis-prod --values restored.yaml`,
 		Args: oneArg,
 	}

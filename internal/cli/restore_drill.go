@@ -210,7 +210,7 @@ func drillDocument(r drill.Result) render.Document {
 	case r.Passed:
 		fields = append(fields,
 			render.Field{Label: "keys", Value: render.T(drillKeys(r))},
-			render.Field{Label: "loaded", Value: render.T(fmt.Sprintf("%d commands, without an error; there is nothing to compare with", r.Commands))})
+			render.Field{Label: "loaded", Value: render.T(fmt.Sprintf("%d commands, none refused; there is nothing to compare with", r.Commands))})
 	}
 	fields = append(fields, render.Field{Label: "took", Value: render.T(drillTimes(r.Seconds))})
 	verdict := render.Text{Text: "the backup can be restored", Style: render.Good}

@@ -29,6 +29,7 @@ type restoreFullOptions struct {
 	createNamespace bool
 	adopt           bool
 	replace         bool
+	accept          bool
 	storageClass    string
 	passwordFile    string
 	generate        bool
@@ -78,6 +79,7 @@ what the backup holds; a report that is over --rto says so.`,
 	f.BoolVar(&o.createNamespace, "create-namespace", false, "create the namespace if it is not there")
 	f.BoolVar(&o.adopt, "adopt", false, "use objects that exist already and are as in the backup, and keep Secrets that exist")
 	f.BoolVar(&o.replace, "replace", false, "give up what volumes hold that exist already")
+	f.BoolVar(&o.accept, "accept-differences", false, "go on after an interruption although the data is not what the backup holds (exit code 4)")
 	f.StringVar(&o.storageClass, "storage-class", "", "storage class of all volumes, instead of that in the backup")
 	f.StringVar(&o.passwordFile, "password-file", "", "file with the password, for a backup without Secrets")
 	f.BoolVar(&o.generate, "generate-password", false, "make a new password, for a backup without Secrets")
@@ -161,7 +163,7 @@ func (a *app) runRestoreFull(ctx context.Context, o restoreFullOptions, args []s
 func (a *app) fullOptions(o restoreFullOptions, ref string) (full.Options, error) {
 	sample, err := o.proof.sample()
 	options := full.Options{
-		Overrides: o.overrides, Namespace: o.into, CreateNamespace: o.createNamespace, Adopt: o.adopt, Replace: o.replace,
+		Overrides: o.overrides, Namespace: o.into, CreateNamespace: o.createNamespace, Adopt: o.adopt, Replace: o.replace, AcceptDifferences: o.accept,
 		StorageClass: o.storageClass, Generate: o.generate, Sample: sample, RTO: o.rto, Limits: o.volume.limits(a.globals.timeout),
 	}
 	switch {
@@ -220,6 +222,7 @@ func (a *app) fullRestore(b *backend, source full.Source, o full.Options, report
 				Overrides: o.Overrides, NoSafetyBackup: true, Sample: o.Sample, Limits: o.Limits,
 			},
 			Live: a.liveRestore(b, nil, reporter), LiveBackup: source.Backup, LiveOptions: liveOptions,
+			AcceptDifferences: o.AcceptDifferences,
 		},
 		Comparer: restore.Comparer{Connector: b.Connector, Values: b.Values, Reporter: reporter},
 		Config:   config.Restore{Connector: b.Connector, Locker: b.Locker, Objects: b.Objects, Reporter: operation.DiscardReporter{}},

@@ -167,7 +167,7 @@ func (a *app) runRestoreLive(
 	}
 	options.Overrides, options.Replace, options.NoSafetyBackup, options.Sample = o.overrides, o.replace, o.noSafety, sample
 	options.Instance = a.globals.target.Pod
-	source, err := a.findSource(ctx, o.source, ref)
+	source, err := a.findSource(ctx, o.source, ref, withRDB()...)
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (a *app) resumeLive(ctx context.Context, b *backend, d *operation.Deploymen
 	if len(o.source.store.urls) == 0 && record.From != "" {
 		o.source.store.urls = []string{record.From}
 	}
-	source, err := a.findSource(ctx, o.source, record.Backup)
+	source, err := a.findSource(ctx, o.source, record.Backup, withRDB()...)
 	if err != nil {
 		return withNext(err, "say with --from where the backup is now")
 	}

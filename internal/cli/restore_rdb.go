@@ -99,12 +99,21 @@ A server that cannot load the backup gets its former files back. When redisctl i
 interrupted earlier, nothing is changed; later, redisctl restore resume and redisctl
 restore abort know how far it has come.
 
+--method live replays the keys into the running primary with pipelined RESTORE commands,
+while clients go on; keys can be chosen, and go to other databases. It waits while
+replicas are too far behind, ends when the server runs out of memory, and goes on after
+any interruption with redisctl restore resume. It is chosen by itself for plain addresses,
+for releases without a volume, and when keys are chosen.
+
 Exit code 4 when the servers do not hold what the backup holds, 5 when something stands in
 the way (--dry-run shows everything that does), 9 when the servers are too old for the
-backup.`,
+backup. With --method live, 3 when some keys could not be restored: the server is too old
+for them, or clients have written them meanwhile.`,
 		Example: `  redisctl restore rdb latest -n redis-prod --dry-run
   redisctl restore rdb latest -n redis-prod --replace
   redisctl restore rdb ./dump.rdb -n redis-prod --replace --verify full
+  redisctl restore rdb latest -n redis-prod --match 'cart:*' --skip-existing
+  redisctl restore rdb ./dump.rdb --address 127.0.0.1:6379 --db 0 --map-db 0=3
   redisctl restore rdb rdb-20261123T090501Z-k7mq --from s3://backups/prod -n redis-prod --replace --yes`,
 		Args: oneArg,
 	}
@@ -192,7 +201,7 @@ func (o *restoreRDBOptions) isLive(d *operation.Deployment) (bool, error) {
 
 // openRDB finds the snapshot that ref names, and verifies it.
 func (a *app) openRDB(ctx context.Context, o sourceOptions, ref string, reporter operation.Reporter) (volume.RDB, error) {
-	found, err := a.findSource(ctx, o, ref)
+	found, err := a.findSource(ctx, o, ref, withRDB()...)
 	if err != nil {
 		return volume.RDB{}, err
 	}

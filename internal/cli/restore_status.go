@@ -84,7 +84,9 @@ backup's files were not in place yet, it is undone instead: the release serves i
 data, and the restore can be begun anew.
 
 The backup is read again for the comparison, from where the record says it is, or from
---from. --accept-differences goes on without, or in spite of a comparison that failed.`,
+--from. --accept-differences goes on without, or in spite of a comparison that failed.
+
+A live restore goes on behind the last key that is noted, with the same keys and choices.`,
 		Example: `  redisctl restore resume -n redis-prod
   redisctl restore resume -n redis-prod --accept-differences`,
 		Args: noArgs,
@@ -149,7 +151,9 @@ func (a *app) newRestoreAbortCommand() *cobra.Command {
 		Use:   "abort",
 		Short: "Bring the former data back after a restore that was interrupted",
 		Long: `Undoes a restore that was interrupted: the former files take their places again, and all
-pods start with them. What clients wrote since is lost with the restored data.`,
+pods start with them. What clients wrote since is lost with the restored data.
+
+A live restore is given up instead: what it has restored stays.`,
 		Example: "  redisctl restore abort -n redis-prod",
 		Args:    noArgs,
 	}

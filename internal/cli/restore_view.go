@@ -80,6 +80,14 @@ func comparisonFields(c restore.Comparison) render.Fields {
 		{Label: "keys", Value: render.T(strings.Join(keys, ", "))},
 		{Label: "verified", Value: verdict},
 	}
+	if c.NotComparable > 0 {
+		fields = append(fields, render.Field{Label: "not compared", Value: render.Cell{
+			Text: fmt.Sprintf("the values of %d keys: of modules, or too large", c.NotComparable), Style: render.Warn}})
+	}
+	if c.FunctionsMissing > 0 {
+		fields = append(fields, render.Field{Label: "functions", Value: render.Cell{
+			Text: fmt.Sprintf("%d libraries are missing or differ", c.FunctionsMissing), Style: render.Bad}})
+	}
 	if c.Evicted > 0 {
 		fields = append(fields, render.Field{Label: "evicted", Value: render.Cell{
 			Text: fmt.Sprintf("%d keys: the data is larger than maxmemory", c.Evicted), Style: render.Bad}})

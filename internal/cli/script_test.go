@@ -174,6 +174,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b\d+ partial `), "<n> partial "}, // a replica may have to ask twice
 	{regexp.MustCompile(`\d+ when writes were paused, \d+ on`), "<n> when writes were paused, <n> on"},
 	{regexp.MustCompile(`\d+ before, \d+ now; the primary was at \d+`), "<n> before, <n> now; the primary was at <n>"},
+	{regexp.MustCompile(`, such as [a-z-]+:[a-z0-9-]+`), ", such as <key>"}, // the first in the order of a hash table
 	{regexp.MustCompile(`of its own \([0-9a-f]{8}\)`), "of its own (<hex8>)"},
 	{regexp.MustCompile(`("(?:offset|offsetBefore|primaryOffset|replicationOffset|memoryUsed|clients|uptimeSeconds|latencyMicroseconds|opsPerSecond|sizeBytes|bytesPerSecond|keysPerSecond|\w+Seconds)": )[\d.e+-]+`), "${1}<n>"},
 	{regexp.MustCompile(`("(?:verify|open|place|load|compare|total)": )[\d.e+-]+`), "${1}<n>"},

@@ -126,11 +126,11 @@ func (a *app) openWritable(ctx context.Context, o storeOptions, d *operation.Dep
 	}
 	if d.Namespace != "" || instance != "" {
 		// A name that cannot be is found, and explained, by the plan.
-		prefix, _ = backup.Folder(d, instance) //nolint:errcheck // see above
+		prefix, _ = backup.Folder(d, instance)
 	}
 	if err := checker.Check(ctx, prefix); err != nil {
 		return nil, &operation.Error{
-			Kind: kind(err), Object: store.Location(""), Phase: "making sure that it takes backups", Err: err,
+			Kind: operation.KindOf(err), Object: store.Location(""), Phase: "making sure that it takes backups", Err: err,
 			Unchanged: "no backup was stored; older ones are untouched",
 		}
 	}

@@ -70,6 +70,8 @@ func TestRestoreConfig(t *testing.T) {
 	}
 	check()
 	s.run("restore", "config", m.ID, "--dry-run").exits(0).shows("settings are as in the backup")
+	s.run("restore", "config", m.ID, "--dry-run", "--only", "replicaof,requirepass").exits(0).
+		shows("it is about one server", "a secret: --include-secrets")
 }
 
 // Without CONFIG the file has everything, and the exit code says that it does not run.

@@ -222,6 +222,11 @@ func TestRestoreRefusals(t *testing.T) {
 		"target-not-empty", "--replace", "managed-by-controller", "Argo CD application shop", "--allow-managed", "nothing was changed")
 	refused := other.session(t).run("restore", "rdb", file, "--method", "volume", "--yes")
 	refused.exits(5).says("no-volume", "--method live")
+	// Without a volume the data goes into the running servers.
+	o := other.session(t)
+	o.run("restore", "rdb", file, "--yes").exits(5).says("other-release", "--allow-other-release")
+	o.run("restore", "rdb", file, "--yes", "--allow-other-release").exits(0)
+	assert.Equal(t, "1", other.redis(t, 0).Get(t.Context(), "key").Val())
 	s.run("health").shows("healthy")
 }
 

@@ -143,7 +143,7 @@ func (c *Client) Compare(parent context.Context, o full.Object) (full.Presence, 
 	}
 	applied, err := c.applyObject(parent, o, metav1.PatchOptions{FieldManager: helmManager, Force: ptr.To(true), DryRun: []string{metav1.DryRunAll}})
 	switch {
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err) && isImmutable(err):
+	case apierrors.IsInvalid(err):
 		found.Difference = "what cannot be changed any more"
 	case err != nil:
 		return full.Presence{}, err
@@ -153,10 +153,6 @@ func (c *Client) Compare(parent context.Context, o full.Object) (full.Presence, 
 	}
 	return found, nil
 }
-
-// isImmutable tells the refusal of a change from a lack of permission, which names the
-// user.
-func isImmutable(err error) bool { return !strings.Contains(err.Error(), "User \"") }
 
 // Apply implements full.Cluster.
 func (c *Client) Apply(ctx context.Context, o full.Object) error {

@@ -187,21 +187,12 @@ func (c *Client) DeleteClaim(parent context.Context, d *operation.Deployment, na
 }
 
 // ServerVersion implements volume.Volume: it asks the release's image.
-//
-//	Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=...
-//	Valkey server v=8.1.1 sha=...
 func (v dataVolume) ServerVersion(ctx context.Context) (redis.Version, error) {
 	out, err := v.Run(ctx, `redis-server --version 2>/dev/null || valkey-server --version`)
 	if err != nil {
 		return redis.Version{}, err
 	}
-	for field := range strings.FieldsSeq(out) {
-		if number, ok := strings.CutPrefix(field, "v="); ok {
-			product, _, _ := strings.Cut(strings.ToLower(out), " ")
-			return redis.ParseVersion(product, number)
-		}
-	}
-	return redis.Version{}, fmt.Errorf("the image's server says of its version: %.80q", out)
+	return redis.ParseProgramVersion(out)
 }
 
 // swapScript puts the entries of the folder $2 in the place of those that are named

@@ -79,7 +79,7 @@ func (h DrillHost) Open(ctx context.Context, n drill.Needs) (drill.Server, error
 		return nil, c.failure(ctx, request{verb: "create", resource: "pods", namespace: pod.Namespace}, err)
 	}
 	s := &drillServer{helper: &Helper{client: c, namespace: pod.Namespace, name: pod.Name}, password: rand.Text()}
-	if err := s.begin(ctx); err != nil {
+	if err := s.begin(ctx, n); err != nil {
 		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperStart)
 		defer cancel()
 		return nil, errors.Join(err, s.Close(removing))
@@ -127,16 +127,15 @@ func (h DrillHost) pod(ctx context.Context, n drill.Needs) (*corev1.Pod, error) 
 	if err != nil {
 		return nil, err
 	}
-	disk := resource.NewQuantity(n.Files+n.Files/10+64<<20, resource.BinarySI)
+	disk := resource.NewQuantity(diskNeeded(n), resource.BinarySI)
 	container := &spec.Containers[0]
 	container.Name = helperContainer
 	container.Command = []string{"sh", "-c", drillScript}
 	container.VolumeMounts = []corev1.VolumeMount{{Name: helperVolume, MountPath: drillFolder}}
 	container.Resources = corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: request, corev1.ResourceEphemeralStorage: *disk,
-		},
-		Limits: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: limit},
+		// No ephemeral storage: nodes that do not count it would never get the pod.
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: request},
+		Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: limit},
 	}
 	container.SecurityContext = &corev1.SecurityContext{
 		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
@@ -209,6 +208,10 @@ func runAs(pod *corev1.PodSecurityContext, container *corev1.SecurityContext) in
 	}
 }
 
+// diskNeeded is the room for the files, the configuration, and what a server that replays
+// commands appends.
+func diskNeeded(n drill.Needs) int64 { return n.Files + n.Files/10 + 64<<20 }
+
 // memory returns what the pod requests and what it may take. The data took n.Memory in
 // another version perhaps, whose encodings differ; a value that is compared takes its
 // size once more.
@@ -240,10 +243,17 @@ type drillServer struct {
 	password   string
 }
 
-// begin waits for the pod and asks for its server's version.
-func (s *drillServer) begin(ctx context.Context) error {
+// begin waits for the pod, and asks for its server's version and the room on its node.
+func (s *drillServer) begin(ctx context.Context, n drill.Needs) error {
 	if err := s.helper.awaitRunning(ctx); err != nil {
 		return err
+	}
+	free, err := dataVolume{Helper: s.helper}.FreeSpace(ctx, drillFolder)
+	if err != nil {
+		return err
+	}
+	if free < diskNeeded(n) {
+		return s.helper.failed("making room", fmt.Errorf("its node has %s of disk left, the backup needs %s", operation.Bytes(free), operation.Bytes(diskNeeded(n))))
 	}
 	pod, err := s.read(ctx)
 	if err != nil {

@@ -236,17 +236,11 @@ func (c *Client) FreeSpace(parent context.Context, d *operation.Deployment, i op
 	if err != nil {
 		return 0, err
 	}
-	// Filesystem 1024-blocks Used Available Capacity Mounted-on
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	columns := strings.Fields(lines[len(lines)-1])
-	if len(lines) < 2 || len(columns) < 6 {
-		return 0, fmt.Errorf("df in %s/%s printed %.80q", d.Namespace, i.Name, out.String())
-	}
-	kib, err := strconv.ParseInt(columns[3], 10, 64)
+	free, err := freeBytes(out.String())
 	if err != nil {
-		return 0, fmt.Errorf("df in %s/%s: %w", d.Namespace, i.Name, err)
+		return 0, fmt.Errorf("%s/%s: %w", d.Namespace, i.Name, err)
 	}
-	return kib << 10, nil
+	return free, nil
 }
 
 // lockTTL is how long the lock outlives a process that was killed.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,7 +97,7 @@ func TestFileThatStalls(t *testing.T) {
 // scripted runs readFileScript on this machine, with the shells that containers have.
 func scripted(t *testing.T, shell []string, path, limit string, have int64, digest string) (*remoteFile, []byte, error) {
 	t.Helper()
-	args := append(shell[1:], "-c", readFileScript, "sh", path, limit, strconv.FormatInt(have, 10), digest)
+	args := slices.Concat(shell[1:], []string{"-c", readFileScript, "sh", path, limit, strconv.FormatInt(have, 10), digest})
 	cmd := exec.CommandContext(t.Context(), shell[0], args...)
 	var said strings.Builder
 	cmd.Stderr = &said

@@ -18,7 +18,7 @@ type CommandOptions struct {
 	RDBType byte
 	Origin  Origin
 	// Target is the newest RDB version of the server: before 10, streams lose the count of
-	// entries ever added, and consumers without pending entries.
+	// entries ever added, which such servers do not keep.
 	Target int
 }
 
@@ -437,8 +437,8 @@ type streamID struct{ ms, seq uint64 }
 
 func (id streamID) text() []byte { return fmt.Appendf(nil, "%d-%d", id.ms, id.seq) }
 
-// firstCounted is the RDB version from which servers keep the count of entries ever added,
-// and consumers that were made by a command of their own.
+// firstCounted is the RDB version from which servers keep the count of entries ever added.
+// All of them also have XGROUP CREATECONSUMER (6.2).
 const firstCounted = 10
 
 func (c *commander) stream(op byte) error {
@@ -675,10 +675,13 @@ func (c *commander) consumer(op byte, group []byte, pending map[streamID]pending
 	if err := c.in.skip(times); err != nil {
 		return err
 	}
-	if c.options.Target >= firstCounted {
-		if err := c.emit([]byte("XGROUP"), []byte("CREATECONSUMER"), c.options.Key, group, name); err != nil {
-			return err
-		}
+	create := [][]byte{[]byte("XGROUP"), []byte("CREATECONSUMER"), c.options.Key, group, name}
+	if c.options.Target < firstCounted {
+		// Asking for what it was sent before, which is nothing, makes it as well.
+		create = [][]byte{[]byte("XREADGROUP"), []byte("GROUP"), group, name, []byte("STREAMS"), c.options.Key, []byte("0")}
+	}
+	if err := c.emit(create...); err != nil {
+		return err
 	}
 	return c.times(func() error {
 		id, err := c.id()

@@ -6,36 +6,81 @@ import (
 	"hash/crc64"
 )
 
-// crcPolynomial is the Jones polynomial of Redis's crc64.c (0xad93d23594c935a9),
-// bit-reversed.
-const crcPolynomial = 0x95ac9329ac4bc9b5
+// Redis's CRC64 begins at 0 and is not inverted, so it is linear: two parts of the data
+// can be summed side by side and put together. Summing one byte waits for the byte before;
+// two parts in turn take half the time. (hash/crc64 sums one, at 1.7 GB/s, and builds its
+// tables anew for every piece of 2 KiB or more; shorter ones, which most values are, it sums
+// without.)
 
-// crcTables are those of the algorithm slicing-by-8, which hash/crc64 uses too. It
-// makes them anew for every piece of 2 KiB or more, and does without for shorter ones,
-// which most values are: four times slower.
-var crcTables = func() *[8]crc64.Table { //nolint:gochecknoglobals // a table
-	t := &[8]crc64.Table{*crc64.MakeTable(crcPolynomial)}
-	for i, crc := range t[0] {
-		for j := 1; j < len(t); j++ {
-			crc = t[0][byte(crc)] ^ crc>>8
-			t[j][i] = crc
+// crcPart is the length of a part in bytes.
+const crcPart = 8 << 10
+
+type crcTables struct {
+	// bytes[k][b] is the sum of the byte b followed by k zeros.
+	bytes [8][256]uint64
+	// parts[i] is what crcPart zeros make of a sum that has only bit i.
+	parts [64]uint64
+}
+
+var crc64Tables = newCRCTables() //nolint:gochecknoglobals // a table
+
+func newCRCTables() *crcTables {
+	t := new(crcTables)
+	// The Jones polynomial of Redis's crc64.c (0xad93d23594c935a9), bit-reversed as
+	// hash/crc64 wants it.
+	t.bytes[0] = *crc64.MakeTable(0x95ac9329ac4bc9b5)
+	for k := 1; k < len(t.bytes); k++ {
+		for b, sum := range &t.bytes[k-1] {
+			t.bytes[k][b] = t.bytes[0][byte(sum)] ^ sum>>8
 		}
 	}
+	for i := range t.parts {
+		t.parts[i] = t.bytes[0][byte(1<<i)] ^ 1<<i>>8 // one zero
+	}
+	for n := 1; n < crcPart; n *= 2 {
+		doubled := t.parts
+		for i, sum := range &t.parts {
+			doubled[i] = t.skip(sum)
+		}
+		t.parts = doubled
+	}
 	return t
-}()
+}
 
-// updateCRC continues a Redis CRC64. Unlike hash/crc64, Redis starts from 0 and does
-// not invert the result.
+// skip returns what the zeros of parts make of a sum.
+func (t *crcTables) skip(sum uint64) uint64 {
+	out := uint64(0)
+	for i := range t.parts {
+		out ^= t.parts[i] & -(sum >> i & 1)
+	}
+	return out
+}
+
+// step returns the sum after eight more bytes, which have been added to it.
+func (t *crcTables) step(sum uint64) uint64 {
+	return t.bytes[7][byte(sum)] ^ t.bytes[6][byte(sum>>8)] ^ t.bytes[5][byte(sum>>16)] ^ t.bytes[4][byte(sum>>24)] ^
+		t.bytes[3][byte(sum>>32)] ^ t.bytes[2][byte(sum>>40)] ^ t.bytes[1][byte(sum>>48)] ^ t.bytes[0][byte(sum>>56)]
+}
+
+// updateCRC continues a Redis CRC64.
 func updateCRC(crc uint64, p []byte) uint64 {
-	t := crcTables
+	t := crc64Tables
+	for len(p) >= 2*crcPart {
+		a, b := p[:crcPart], p[crcPart:2*crcPart]
+		sum := uint64(0)
+		for i := 0; i <= crcPart-8; i += 8 {
+			crc = t.step(crc ^ binary.LittleEndian.Uint64(a[i:]))
+			sum = t.step(sum ^ binary.LittleEndian.Uint64(b[i:]))
+		}
+		crc = t.skip(crc) ^ sum
+		p = p[2*crcPart:]
+	}
 	for len(p) >= 8 {
-		crc ^= binary.LittleEndian.Uint64(p)
-		crc = t[7][byte(crc)] ^ t[6][byte(crc>>8)] ^ t[5][byte(crc>>16)] ^ t[4][byte(crc>>24)] ^
-			t[3][byte(crc>>32)] ^ t[2][byte(crc>>40)] ^ t[1][byte(crc>>48)] ^ t[0][crc>>56]
+		crc = t.step(crc ^ binary.LittleEndian.Uint64(p))
 		p = p[8:]
 	}
 	for _, b := range p {
-		crc = t[0][byte(crc)^b] ^ crc>>8
+		crc = t.bytes[0][byte(crc)^b] ^ crc>>8
 	}
 	return crc
 }

@@ -4,6 +4,7 @@ package sandbox_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -28,6 +29,7 @@ import (
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/sandbox"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/storage"
 	"github.com/redisctl/redisctl/internal/storage/folder"
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
 )
@@ -164,22 +166,7 @@ func TestDrillOfAppendOnlyFiles(t *testing.T) {
 			require.NoError(t, source.Client().Del(t.Context(), "number:00000000").Err())
 			source.Stop()
 			store := folder.New(t.TempDir())
-			v := source.Version[strings.Index(source.Version, "-")+1:]
-			set, err := snapshot.CreateSet(store, "", snapshot.KindAOF, snapshot.CreateOptions{Version: "test", Source: snapshot.Source{
-				Instance: "redis-0", Role: "primary", Product: strings.SplitN(version, "-", 2)[0], Version: v, Method: "aof",
-			}})
-			require.NoError(t, err)
-			for _, f := range appendOnlyFiles(t, source.Dir) {
-				data, err := os.Open(filepath.Join(source.Dir, f.Path))
-				require.NoError(t, err)
-				_, err = set.Add(t.Context(), f, data)
-				require.NoError(t, err)
-				require.NoError(t, data.Close())
-			}
-			manifest, err := set.Commit(t.Context())
-			require.NoError(t, err)
-			entry, err := snapshot.Find(t.Context(), store, snapshot.Filter{}, manifest.ID)
-			require.NoError(t, err)
+			entry := storeSet(t, store, version, source.Dir, "")
 
 			d := drill.Drill{Hosts: []drill.Host{program(t, version)}, Link: link, Reporter: operation.DiscardReporter{}, Now: time.Now}
 			r, err := d.Run(t.Context(), restore.Backup{Store: store, Entry: entry}, drill.Options{Stall: 30 * time.Second, Life: time.Minute})
@@ -193,8 +180,42 @@ func TestDrillOfAppendOnlyFiles(t *testing.T) {
 			}
 			assert.EqualValues(t, 500, keys, "one was deleted, and Fill adds one")
 			assert.True(t, isEmpty(t, dir))
+
+			if version == redisserver.Redis60 {
+				return // it does not count errors
+			}
+			entry = storeSet(t, store, version, source.Dir, "*3\r\n$5\r\nLPUSH\r\n$15\r\nnumber:00000011\r\n$1\r\nx\r\n")
+			r, err = d.Run(t.Context(), restore.Backup{Store: store, Entry: entry}, drill.Options{Stall: 30 * time.Second, Life: time.Minute})
+			require.NoError(t, err)
+			assert.False(t, r.Passed)
+			assert.Contains(t, r.Problem, "WRONGTYPE 1")
 		})
 	}
+}
+
+// storeSet stores a server's append-only files as a backup, with more commands behind the
+// last one.
+func storeSet(t *testing.T, store storage.Store, version, dir, more string) snapshot.Entry {
+	t.Helper()
+	product, number, _ := strings.Cut(version, "-")
+	set, err := snapshot.CreateSet(store, "", snapshot.KindAOF, snapshot.CreateOptions{Version: "test", Source: snapshot.Source{
+		Instance: "redis-0", Role: "primary", Product: product, Version: number, Method: "aof",
+	}})
+	require.NoError(t, err)
+	for _, f := range appendOnlyFiles(t, dir) {
+		data, err := os.ReadFile(filepath.Join(dir, f.Path))
+		require.NoError(t, err)
+		if f.Kind == snapshot.FileAOFIncremental || f.Kind == snapshot.FileAOF {
+			data = append(data, more...)
+		}
+		_, err = set.Add(t.Context(), f, bytes.NewReader(data))
+		require.NoError(t, err)
+	}
+	manifest, err := set.Commit(t.Context())
+	require.NoError(t, err)
+	entry, err := snapshot.Find(t.Context(), store, snapshot.Filter{}, manifest.ID)
+	require.NoError(t, err)
+	return entry
 }
 
 // appendOnlyFiles lists what a server has written.

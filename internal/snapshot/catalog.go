@@ -317,11 +317,15 @@ func Find(ctx context.Context, store storage.Store, filter Filter, ref string) (
 			return Entry{}, err
 		}
 		for _, e := range entries {
-			if e.Problem == nil && (e.Manifest == nil || e.Manifest.Purpose != PurposeSafety) {
+			switch {
+			case e.Problem != nil:
+				missing.Problems++
+			case e.Manifest != nil && e.Manifest.Purpose == PurposeSafety:
+				missing.Safety++
+			default:
 				return e, nil
 			}
 		}
-		missing.Problems = len(entries)
 		return Entry{}, missing
 	}
 
@@ -364,12 +368,16 @@ func Find(ctx context.Context, store storage.Store, filter Filter, ref string) (
 type NotFoundError struct {
 	// Ref is what was asked for, Location where.
 	Ref, Location string
-	// Problems counts the snapshots that Latest passed over.
-	Problems int
+	// Problems and Safety count the snapshots that Latest passed over.
+	Problems, Safety int
 }
 
 func (e *NotFoundError) Error() string {
-	if e.Problems > 0 {
+	switch {
+	case e.Safety > 0:
+		return fmt.Sprintf("no snapshot in %s that was asked for, only %d safety copies (name one by its id) and %d with problems",
+			e.Location, e.Safety, e.Problems)
+	case e.Problems > 0:
 		return fmt.Sprintf("no intact snapshot in %s, and %d with problems", e.Location, e.Problems)
 	}
 	return fmt.Sprintf("no snapshot %q in %s", e.Ref, e.Location)

@@ -228,7 +228,7 @@ func (c *copies) resume(ctx context.Context, p *partial, limit int64) (f *incomi
 	case ctx.Err() != nil:
 		return nil, "", context.Cause(ctx)
 	case err != nil:
-		return nil, err.Error(), nil
+		return nil, err.Error(), nil //nolint:nilerr // the error is the answer
 	}
 	file, err := c.read(ctx, p.origin.Path, limit, Prefix{Bytes: p.Size(), SHA256: digest})
 	if err != nil {

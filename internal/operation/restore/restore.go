@@ -55,7 +55,8 @@ func (b Backup) dataName() (string, error) {
 	if m == nil {
 		return b.Entry.DataName, nil
 	}
-	if m.RDB() == nil {
+	// The RDB of an append-only file is only what its commands begin with.
+	if m.RDB() == nil || m.Kind != snapshot.KindRDB && m.Kind != snapshot.KindFull {
 		return "", operation.Errorf(operation.Usage, "%s is a backup of kind %q: it has no RDB file", b.Name(), m.Kind)
 	}
 	return path.Join(b.Entry.Dir, m.RDB().Name), nil

@@ -310,10 +310,14 @@ func (s *Store) abort(ctx context.Context, key, uploadID string) error {
 // whether that is allowed, and aborts it.
 func (s *Store) Check(ctx context.Context, prefix string) error {
 	w, err := s.Create(ctx, path.Join(prefix, "redisctl-check-"+strings.ToLower(rand.Text())), storage.CreateOptions{})
+	var failed *fs.PathError
+	if errors.As(err, &failed) { // nobody asked for that name
+		return &fs.PathError{Op: "write to", Path: s.Location(prefix), Err: failed.Err}
+	}
 	if err != nil {
 		return err
 	}
-	w.Abort() //nolint:contextcheck // it must also work when ctx has ended
+	w.Abort() // it must also work when ctx has ended
 	return nil
 }
 

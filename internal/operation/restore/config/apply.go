@@ -105,13 +105,19 @@ func (x *setting) setAll(ctx context.Context, s *Setting) Outcome {
 		if err != nil {
 			outcome.Problem = running.Instance + ": " + x.describe(s, err)
 			outcome.Left = x.undo(ctx, s, changed)
-			outcome.Instances = append(outcome.Instances, outcome.Left...)
+			outcome.Instances = slices.DeleteFunc(outcome.Instances, func(name string) bool {
+				return isOneOf(changed, name) && !slices.Contains(outcome.Left, name)
+			})
 			x.Reporter.Warn("%s: %s", s.Name, outcome.Problem)
 			return outcome
 		}
 		outcome.Instances = append(outcome.Instances, running.Instance)
 	}
 	return outcome
+}
+
+func isOneOf(servers []Running, name string) bool {
+	return slices.ContainsFunc(servers, func(r Running) bool { return r.Instance == name })
 }
 
 // describe leaves out what a server says of a secret: it may repeat it.

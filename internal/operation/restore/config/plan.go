@@ -41,6 +41,7 @@ func (r Restore) Plan(
 		Backup: name, TakenAt: doc.TakenAt, Settings: []Setting{}, deployment: d, options: o,
 	}
 	p.Findings = append(p.Findings, o.Common(name, d, restore.Contents{Source: source})...)
+	p.Findings = append(p.Findings, restore.Locked(ctx, r.Locker, d)...)
 	was, err := former(name, doc)
 	if err != nil {
 		return nil, err
@@ -170,10 +171,19 @@ func (c *comparing) compare() {
 			c.plan.Equal++
 			continue
 		}
+		if c.always(&s, name) && !c.named(name) {
+			continue
+		}
 		c.decide(&s, name, asked)
 		c.guard(&s)
 		c.plan.Settings = append(c.plan.Settings, s)
 	}
+}
+
+// always reports whether a setting differs from server to server, or cannot be compared:
+// it would be in every plan.
+func (c *comparing) always(s *Setting, name string) bool {
+	return fateOf(name) == own || strings.Contains(s.value, backup.Placeholder)
 }
 
 // askedThen are the settings that redis.conf named when the backup was taken.
@@ -234,7 +244,7 @@ func (c *comparing) setting(name string) (s Setting, differs bool) {
 		s.Chart = &shown
 		differs = differs || exact && !backup.SameSetting(wanted, s.value)
 	}
-	return s, differs || len(s.Running) == 0 && c.disabled()
+	return s, differs || len(s.Running) == 0 // nobody knows it, or nobody tells
 }
 
 // wanted is what the chart asks for, under whatever name.

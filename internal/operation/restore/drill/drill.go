@@ -55,7 +55,7 @@ type Result struct {
 	// DBs is what the server holds.
 	DBs []FoundDB `json:"dbs"`
 	// Comparison is the proof. It is nil for append-only files, which cannot tell
-	// beforehand what their commands leave: they were loaded without an error.
+	// beforehand what their commands leave: the server has carried all of them out.
 	Comparison *restore.Comparison `json:"comparison,omitempty"`
 	Seconds    Seconds             `json:"seconds"`
 	// Passed is the verdict, Problem why it is negative.
@@ -269,7 +269,8 @@ func (r *drilling) prove(ctx context.Context, info redis.Info) error {
 		r.result.DBs = append(r.result.DBs, FoundDB{DB: db.DB, Keys: db.Keys})
 	}
 	if r.load.contents == nil {
-		r.result.Passed = true
+		r.result.Problem = refusedCommands(info)
+		r.result.Passed = r.result.Problem == ""
 		return nil
 	}
 	r.Reporter.Step("comparing the server with the backup")

@@ -144,18 +144,26 @@ func (l *load) unreadable(v redis.Version) string {
 	switch {
 	case l.multipart && v.Major < 7:
 		return fmt.Sprintf("%s does not read append-only files of several parts", v)
-	case l.contents == nil && l.source.Product == v.Product && olderThan(v, l.source):
-		return fmt.Sprintf("%s is older than the %s whose commands these are", v, l.source.Version)
+	case l.contents == nil && !knowsCommands(v, l.source):
+		return fmt.Sprintf("%s may not know all commands of %s %s", v, l.source.Product, l.source.Version)
 	default:
 		return ""
 	}
 }
 
-// olderThan compares major and minor versions: new commands come with these.
-func olderThan(v redis.Version, source *snapshot.Source) bool {
+// knowsCommands reports whether servers of version v have all commands of the one that
+// wrote an append-only file. New commands come with major and minor versions; Valkey began
+// with those of Redis 7.2.
+func knowsCommands(v redis.Version, source *snapshot.Source) bool {
 	wrote, err := redis.ParseVersion(source.Product, source.Version)
+	if err != nil {
+		return false
+	}
 	v.Patch, wrote.Patch = 0, 0
-	return err == nil && v.Compare(wrote) < 0
+	if v.Product == "valkey" && wrote.Product == "redis" {
+		v = redis.Version{Product: "redis", Major: 7, Minor: 2}
+	}
+	return v.Product == wrote.Product && v.Compare(wrote) >= 0
 }
 
 // databases is how many databases the server must have.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -80,6 +81,26 @@ func (r *drilling) stalled(asked error) error {
 		e.Err = fmt.Errorf("%w: %w", e.Err, asked)
 	}
 	return e
+}
+
+// refusedCommands says which errors the server has answered while it replayed commands,
+// "" when none: it goes on after an error. The ones that redisctl has got itself do not
+// count. Servers count errors since 6.2 (errorstats).
+func refusedCommands(info redis.Info) string {
+	const prefix = "errorstat_"
+	var found []string
+	for _, section := range info.Sections() {
+		for _, f := range section.Fields {
+			code, isError := strings.CutPrefix(f.Name, prefix)
+			if isError && code != "LOADING" && code != "NOAUTH" {
+				found = append(found, code+" "+strings.TrimPrefix(f.Value, "count="))
+			}
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return "the server has answered some of the commands with errors: " + strings.Join(found, ", ")
 }
 
 func (r *drilling) ask(ctx context.Context) (redis.Info, error) {

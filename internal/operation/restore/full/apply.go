@@ -118,18 +118,22 @@ func (x *restoring) step(name string, do func() error) error {
 		return nil
 	}
 	return &operation.Error{
-		Kind: operation.KindOf(err), Object: x.plan.Object, Phase: name, Err: err,
-		Unchanged: "what was done before stays", Next: "run the same command again: it goes on from here" + hintOf(err),
+		Kind: operation.KindOf(err), Object: x.plan.Object, Phase: name, Err: err, Unchanged: "what was done before stays", Next: nextAfter(err),
 	}
 }
 
-// hintOf is what a cause says about what to do.
-func hintOf(err error) string {
+// nextAfter says what to do, together with what the cause says.
+func nextAfter(err error) string {
+	const again = "run the same command again: it goes on from here"
 	var e *operation.Error
-	if errors.As(err, &e) && e.Next != "" && !strings.HasPrefix(e.Next, "redisctl restore") {
-		return "; " + e.Next
+	switch {
+	case operation.KindOf(err) == operation.Corrupt:
+		return "look at the differences; with --accept-differences the same command goes on"
+	case errors.As(err, &e) && e.Next != "" && !strings.HasPrefix(e.Next, "redisctl restore"):
+		return again + "; " + e.Next
+	default:
+		return again
 	}
-	return ""
 }
 
 func (x *restoring) run(ctx context.Context) error {
@@ -138,10 +142,7 @@ func (x *restoring) run(ctx context.Context) error {
 			return err
 		}
 	}
-	stub := &operation.Deployment{
-		Namespace: x.plan.Namespace, Release: x.plan.Release, Name: x.plan.Name, Workload: &operation.Workload{Kind: "StatefulSet", Name: x.plan.Name},
-	}
-	locked, release, err := x.Locker.Lock(ctx, stub)
+	locked, release, err := x.Locker.Lock(ctx, x.plan.stub())
 	if err != nil {
 		return err
 	}
@@ -262,27 +263,42 @@ func (x *restoring) load(ctx context.Context, d *operation.Deployment) error {
 	if err != nil {
 		return err
 	}
+	if loaded.Comparison == nil { // a run that was interrupted has compared
+		if loaded.Comparison, err = x.compare(ctx, d); err != nil {
+			return err
+		}
+	}
 	x.record.Method, x.record.Comparison = loaded.Method, loaded.Comparison
 	return nil
 }
 
 // isThere reports whether a release that is not empty holds the backup's data.
 func (x *restoring) isThere(ctx context.Context, d *operation.Deployment) (bool, error) {
+	found, err := x.compare(ctx, d)
+	if err != nil || found == nil {
+		return false, err
+	}
+	x.Reporter.Note("the data is there already")
+	x.record.Method, x.record.Comparison = "none", found
+	return true, nil
+}
+
+// compare returns the proof that the primary holds the backup's data. It is nil when there
+// is none: the server is empty, or clients have written since, which the user may accept.
+func (x *restoring) compare(ctx context.Context, d *operation.Deployment) (*restore.Comparison, error) {
 	t := topology.Observe(ctx, x.Connector, d, x.plan.options.Limits.Timeout)
 	primary, err := t.Primary()
 	if err != nil || primary.Info.TotalKeys() == 0 {
-		return false, nil //nolint:nilerr // the restore itself tells what is wrong
+		return nil, nil //nolint:nilerr // the next step tells what is wrong
 	}
 	source := x.plan.source
 	found, err := x.Comparer.Compare(ctx, source.Backup, d, primary.Instance, restore.CompareOptions{
 		Contents: source.Contents, Sample: x.plan.options.Sample, Counts: true,
 	})
-	if err != nil || !found.Equal {
-		return false, err
+	if err != nil || !found.Equal && !x.plan.options.AcceptDifferences {
+		return nil, err
 	}
-	x.Reporter.Note("the data is there already")
-	x.record.Method, x.record.Comparison = "none", &found
-	return true, nil
+	return &found, nil
 }
 
 // held is the lock that is held already.

@@ -67,7 +67,7 @@ func (x *restoring) awaitPrimary(ctx context.Context) (*operation.Deployment, er
 		case operation.KindOf(m.Err) == operation.Denied:
 			return "", m.Err
 		case m.Err != nil:
-			return first.Name + ": " + firstLine(m.Err.Error()), nil
+			return first.Name + ": " + firstLine(m.Err.Error()), nil //nolint:nilerr // it is still starting
 		case m.Info.Persistence().Loading:
 			return first.Name + " to load its data", nil
 		case m.Replication.Role != redis.RolePrimary:

@@ -18,6 +18,8 @@ type Loader struct {
 	Live          live.Restore
 	LiveBackup    restore.Backup
 	LiveOptions   live.Options
+	// AcceptDifferences goes on with an interrupted restore whose data differs.
+	AcceptDifferences bool
 }
 
 var _ Data = Loader{}
@@ -41,7 +43,7 @@ func (l Loader) throughVolume(ctx context.Context, d *operation.Deployment) (Loa
 	}
 	if record != nil {
 		result, err := l.Volume.Resume(ctx, d, volume.ResumeOptions{
-			Source: l.VolumeSource, Sample: l.VolumeOptions.Sample, Limits: l.VolumeOptions.Limits,
+			Source: l.VolumeSource, AcceptDifferences: l.AcceptDifferences, Sample: l.VolumeOptions.Sample, Limits: l.VolumeOptions.Limits,
 		})
 		if err != nil || result.Outcome == volume.OutcomeRestored {
 			return loadedBy(volume.Method, result.Comparison), err

@@ -55,6 +55,8 @@ type Options struct {
 	Password string
 	Generate bool
 	Secrets  []Object
+	// AcceptDifferences goes on although the data is not what the backup holds.
+	AcceptDifferences bool
 	// Sample is about how many keys are compared with the backup; 0 for all.
 	Sample int64
 	// Begun is when the user began to wait, RTO how long all of it may take.

@@ -121,6 +121,9 @@ func (r Restore) Plan(ctx context.Context, source Source, o Options) (*Plan, err
 	if err := r.checkNamespace(ctx, p); err != nil {
 		return nil, err
 	}
+	if !p.newNamespace {
+		p.Findings = append(p.Findings, restore.Locked(ctx, r.Locker, p.stub())...)
+	}
 	p.moveObjects()
 	if err := r.checkClasses(ctx, p); err != nil {
 		return nil, err
@@ -137,6 +140,13 @@ func (r Restore) Plan(ctx context.Context, source Source, o Options) (*Plan, err
 	}
 	p.planSteps()
 	return p, nil
+}
+
+// stub is the deployment as far as it is known before it exists.
+func (p *Plan) stub() *operation.Deployment {
+	return &operation.Deployment{
+		Namespace: p.Namespace, Release: p.Release, Name: p.Name, Workload: &operation.Workload{Kind: "StatefulSet", Name: p.Name},
+	}
 }
 
 func (p *Plan) find(severity operation.Severity, code, subject, message, hint string) {
@@ -384,5 +394,5 @@ func (p *Plan) planSteps() {
 	add(false, p.Name+"-0", "wait until it serves")
 	add(true, p.Name, "restore %d keys, and compare them with the backup", p.Keys)
 	add(false, p.Name, "wait until all replicas are in sync and all Services lead to them")
-	add(false, p.Name, "compare what the servers run with with the backup's settings")
+	add(false, p.Name, "compare its settings with those in the backup")
 }

@@ -20,11 +20,18 @@ import (
 
 // many is a backup with n keys of 100 bytes.
 func many(t *testing.T, n int) restore.Backup {
+	t.Helper()
+	return manyOf(t, n, 100)
+}
+
+// manyOf is a backup with n keys of so many bytes each.
+func manyOf(t *testing.T, n, size int) restore.Backup {
+	t.Helper()
 	return written(t, rdbtest.Redis6, func(w *rdbtest.Writer) {
 		random := rand.New(rand.NewPCG(1, 2))
 		w.SelectDB(0)
 		for i := range n {
-			value := make([]byte, 100)
+			value := make([]byte, size)
 			for j := range value {
 				value[j] = byte(random.Uint32())
 			}
@@ -61,7 +68,7 @@ func TestOutOfMemory(t *testing.T) {
 		assert.Contains(t, e.Next, "raise redis.maxmemory or free memory; then redisctl restore resume")
 
 		again := g.plan(b, nil)
-		assert.ErrorContains(t, again.Refusal(), "restore-unfinished")
+		assert.ErrorContains(t, again.Refusal(), "unfinished-restore")
 
 		require.NoError(t, g.Client().ConfigSet(ctx, "maxmemory", "0").Err())
 		result, err := g.op.Resume(ctx, g.d, b, options())
@@ -143,7 +150,7 @@ func TestAbort(t *testing.T) {
 	assert.Equal(t, there, g.Client().DBSize(t.Context()).Val())
 	_, err = g.op.Abort(t.Context(), g.d)
 	assert.Equal(t, operation.Refused, operation.KindOf(err))
-	assert.NotContains(t, g.plan(b, func(o *live.Options) { o.Memory = true }).Refusal().Error(), "restore-unfinished")
+	assert.NotContains(t, g.plan(b, func(o *live.Options) { o.Memory = true }).Refusal().Error(), "unfinished-restore")
 }
 
 // TestAnotherFileIsNotTaken: a restore goes on with the file that it was begun with only.

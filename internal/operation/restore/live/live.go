@@ -86,7 +86,7 @@ func DefaultOptions() Options {
 type Selection struct {
 	Filter
 	// DBs maps databases of the backup to those of the server; others keep their number.
-	DBs map[int]int `json:"databases,omitempty"`
+	DBs map[int]int `json:"mapDatabases,omitempty"`
 	// Replace overwrites keys that are there already, SkipExisting keeps them.
 	Replace      bool `json:"replace,omitempty"`
 	SkipExisting bool `json:"skipExisting,omitempty"`

@@ -18,6 +18,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/rdb/rdbtest"
+	"github.com/redisctl/redisctl/internal/redis"
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/statefile"
@@ -403,6 +404,36 @@ func TestStreamedValues(t *testing.T) {
 			require.NoError(t, result.Verdict(), "%+v", result.Comparison)
 			assert.EqualValues(t, 5, result.Restored)
 			assert.Equal(t, limit == 2<<20, result.Rebuilt == 2)
+		}
+	})
+}
+
+// TestPatternsAreThoseOfServers compares what patterns match with what KEYS finds.
+func TestPatternsAreThoseOfServers(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		client := redisserver.Start(t, redisserver.Options{Version: version}).Client()
+		random := rand.New(rand.NewPCG(7, 8))
+		word := func(alphabet string, n int) string {
+			b := make([]byte, random.IntN(n))
+			for i := range b {
+				b[i] = alphabet[random.IntN(len(alphabet))]
+			}
+			return string(b)
+		}
+		var keys []string
+		for range 200 {
+			keys = append(keys, "k"+word(`abc-^]\*`, 6))
+		}
+		for _, key := range keys {
+			require.NoError(t, client.Set(t.Context(), key, "", 0).Err())
+		}
+		for range 2000 {
+			pattern := "k" + word(`abbc*?[]^-\`, 8)
+			found, err := client.Keys(t.Context(), pattern).Result()
+			require.NoError(t, err)
+			for _, key := range keys {
+				require.Equal(t, slices.Contains(found, key), redis.MatchGlob(pattern, []byte(key)), "pattern %q, key %q", pattern, key)
+			}
 		}
 	})
 }

@@ -133,6 +133,9 @@ func (r Restore) plan(
 	if err := r.checkRecords(ctx, p); err != nil {
 		return nil, err
 	}
+	if record == nil { // else taking the lock says so: the one who was killed may still have it
+		p.Findings = append(p.Findings, restore.Locked(ctx, r.Locker, d)...)
+	}
 	p.findings()
 	p.steps()
 	return p, nil
@@ -225,7 +228,7 @@ func (r Restore) checkRecords(ctx context.Context, p *Plan) error {
 			return err
 		}
 		if record != nil {
-			p.block(p.Object, "restore-unfinished", fmt.Sprintf("the restore of %s, begun by %s, is not finished", record.Backup, record.By),
+			p.block(p.Object, "unfinished-restore", fmt.Sprintf("the restore of %s, begun by %s, is not finished", record.Backup, record.By),
 				"redisctl restore resume or abort")
 		}
 	}
@@ -234,7 +237,7 @@ func (r Restore) checkRecords(ctx context.Context, p *Plan) error {
 		return err
 	}
 	if failover != "" {
-		p.block(p.Object, "failover-unfinished", "a failover is not finished", "redisctl failover resume or abort")
+		p.block(p.Object, "unfinished-failover", "a failover is not finished", "redisctl failover resume or abort")
 	}
 	return nil
 }

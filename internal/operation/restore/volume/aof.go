@@ -11,6 +11,7 @@ import (
 	"github.com/redisctl/redisctl/internal/aof"
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/restore"
+	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
 	"github.com/redisctl/redisctl/internal/redis"
 	"github.com/redisctl/redisctl/internal/snapshot"
 )
@@ -82,7 +83,7 @@ func (a AOF) Describe() restore.Contents {
 // Check implements Source.
 func (a AOF) Check(ctx context.Context, server operation.Server, l Layout) ([]operation.Finding, error) {
 	findings := a.notices()
-	if !l.AOF {
+	if !l.AOF && !a.comparable() {
 		findings = append(findings, operation.Finding{
 			Code: "aof-off", Severity: operation.Critical, Subject: a.Name(),
 			Message: "the servers start with appendonly no: they would ignore an append-only file",
@@ -107,7 +108,7 @@ func (a AOF) Check(ctx context.Context, server operation.Server, l Layout) ([]op
 	case len(unknown) > 0:
 		return nil, &operation.Error{
 			Kind: operation.Unsupported, Object: a.Name(), Phase: "comparing commands",
-			Err:       fmt.Errorf("%s does not know %s and would not start", l.Version, strings.Join(unknown, ", ")),
+			Err:       fmt.Errorf("%s does not know %s and would not start", l.Version, someOf(unknown)),
 			Unchanged: "nothing was changed",
 			Next:      "restore it into a server of the same version, modules and renamed commands; or cut it before: --before " + unknown[0],
 		}
@@ -218,7 +219,8 @@ func olderThan(v, wrote redis.Version) bool {
 	return v.Compare(wrote) < 0
 }
 
-// unknownCommands returns those of the names that a server has no command of.
+// unknownCommands returns those of the names that a server has no command of, fit to be
+// shown.
 func unknownCommands(ctx context.Context, server operation.Server, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -238,20 +240,36 @@ func unknownCommands(ctx context.Context, server operation.Server, names []strin
 	var unknown []string
 	for i, info := range infos {
 		if info == nil {
-			unknown = append(unknown, names[i])
+			unknown = append(unknown, rdbdiff.Escape([]byte(names[i])))
 		}
 	}
 	return unknown, nil
 }
 
+// someOf lists words, if there are not too many.
+func someOf(words []string) string {
+	const most = 10
+	if more := len(words) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:most], ", "), more)
+	}
+	return strings.Join(words, ", ")
+}
+
 // Files implements Source. Servers since 7.0 load a single file as the base of one of
 // several parts, as they do themselves after an upgrade; those before load all parts in
-// one file, without the annotations that they do not know.
+// one file, without the annotations that they do not know. Servers without an
+// append-only file load an RDB, if nothing else is restored.
 func (a AOF) Files(l Layout) ([]File, error) {
-	if !l.AOF {
+	slices := a.Survey.Slices()
+	switch {
+	case !l.AOF && a.comparable():
+		return []File{{Name: l.RDB, Size: slices[0].Bytes, Open: slices[0].OpenSlice}}, nil
+	case !l.AOF:
 		return nil, operation.Errorf(operation.Refused, "the servers start with appendonly no")
 	}
-	slices := a.Survey.Slices()
+	if err := a.readable(l.Version); err != nil {
+		return nil, err
+	}
 	if !l.Multipart {
 		return []File{joined(l.AOFName, slices)}, nil
 	}
@@ -343,7 +361,7 @@ func (s *sequence) Close() error {
 func (a AOF) Prove(
 	ctx context.Context, c restore.Comparer, d *operation.Deployment, i operation.Instance, sample int64,
 ) (restore.Comparison, error) {
-	if a.Survey.Kept.Commands == 0 && a.Survey.Preamble != nil {
+	if a.comparable() {
 		base := a.Backup
 		base.Prefix = a.Survey.Preamble.Size
 		contents := restore.Contents{Summary: *a.Survey.Preamble, Size: base.Prefix}
@@ -360,6 +378,9 @@ func (a AOF) Prove(
 	}
 	return a.proveLoaded(i, info)
 }
+
+// comparable reports whether nothing but an RDB is restored.
+func (a AOF) comparable() bool { return a.Survey.Kept.Commands == 0 && a.Survey.Preamble != nil }
 
 func (a AOF) proveLoaded(i operation.Instance, info redis.Info) (restore.Comparison, error) {
 	if !info.Persistence().AOFEnabled {

@@ -23,6 +23,7 @@ import (
 	"github.com/redisctl/redisctl/internal/redis"
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/snapshot"
+	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage/folder"
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
 )
@@ -155,15 +156,10 @@ func place(t *testing.T, source volume.AOF, version string) *redisserver.Server 
 	files, err := source.Files(l)
 	require.NoError(t, err)
 	for _, f := range files {
-		data, err := f.Open(t.Context())
-		require.NoError(t, err)
-		text, err := io.ReadAll(data)
-		require.NoError(t, err)
-		require.NoError(t, data.Close())
-		require.Len(t, text, int(f.Size), f.Name)
+		text := contentsOfFile(t, f)
 		name := filepath.Join(dir, filepath.FromSlash(f.Name))
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
-		require.NoError(t, os.WriteFile(name, text, 0o600))
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 	}
 	config := []string{"appendonly yes", "aof-load-truncated no", "auto-aof-rewrite-percentage 0", "appendfilename " + l.AOFName}
 	if l.Multipart {
@@ -314,8 +310,17 @@ func TestAOFBaseIsCompared(t *testing.T) {
 			t.Parallel()
 			h := write(t, version, "aof-use-rdb-preamble yes")
 			source := open(t, h, aof.Cut{By: aof.CutCommands})
+			files, err := source.Files(volume.Layout{RDB: "dump.rdb"})
+			require.NoError(t, err)
+			require.Len(t, files, 1)
+			off := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(off, files[0].Name), []byte(contentsOfFile(t, files[0])), 0o600))
+			proof, err := prove(t, source, redisserver.Start(t, redisserver.Options{Version: version, Dir: off}))
+			require.NoError(t, err)
+			assert.True(t, proof.Equal, "an RDB is for servers with appendonly no, too")
+
 			s := place(t, source, version)
-			proof, err := prove(t, source, s)
+			proof, err = prove(t, source, s)
 			require.NoError(t, err)
 			assert.True(t, proof.Equal)
 			assert.False(t, proof.LoadedOnly)
@@ -346,4 +351,169 @@ func TestAOFProofFails(t *testing.T) {
 			assert.Equal(t, operation.Corrupt, operation.KindOf(err))
 		})
 	}
+}
+
+// raw is an append-only file that no server has written.
+func raw(t *testing.T, cut aof.Cut, commands ...string) (volume.AOF, error) {
+	t.Helper()
+	dir := t.TempDir()
+	var text strings.Builder
+	for _, line := range commands {
+		args := strings.Fields(line)
+		fmt.Fprintf(&text, "*%d\r\n", len(args))
+		for _, arg := range args {
+			fmt.Fprintf(&text, "$%d\r\n%s\r\n", len(arg), arg)
+		}
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.aof"), []byte(text.String()), 0o600))
+	b := restore.Backup{Store: folder.New(dir), Entry: snapshot.Entry{ID: "raw", DataName: "a.aof"}}
+	return volume.OpenAOF(t.Context(), b, cut, time.Now(), operation.DiscardReporter{})
+}
+
+// What a server would not start with is refused before anything is changed.
+func TestAOFChecks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs real servers")
+	}
+	server := redisserver.Start(t, redisserver.Options{Version: redisserver.Redis70, Config: []string{`rename-command FLUSHALL ""`}})
+	connector, d := reach(t, server)
+	connection, err := connector.Connect(t.Context(), d, d.Instances[0])
+	require.NoError(t, err)
+	defer func() { _ = connection.Close() }()
+	l := layout(redisserver.Redis70)
+	codes := func(source volume.AOF, l volume.Layout) []string {
+		findings, err := source.Check(t.Context(), connection, l)
+		require.NoError(t, err)
+		codes := []string{}
+		for _, f := range findings {
+			codes = append(codes, f.Code)
+		}
+		return codes
+	}
+
+	for _, line := range []string{"JSON.SET key $ 1", "flushall", "VADD key"} {
+		source, err := raw(t, aof.Cut{}, "SET a 1", line)
+		require.NoError(t, err)
+		_, err = source.Check(t.Context(), connection, l)
+		assert.Equal(t, operation.Unsupported, operation.KindOf(err))
+		require.ErrorContains(t, err, strings.ToUpper(strings.Fields(line)[0]))
+	}
+	source, err := raw(t, aof.Cut{By: aof.CutBefore, Command: "json.set"}, "SET a 1", "JSON.SET key $ 1")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"aof-version-unknown"}, codes(source, l), "what is dropped does not matter")
+	assert.Equal(t, "a.aof:27", source.Origin().Cut)
+	assert.Equal(t, volume.CommandAOF, source.Origin().Command)
+
+	off := l
+	off.AOF = false
+	assert.Contains(t, codes(source, off), "aof-off")
+	_, err = source.Files(off)
+	require.Error(t, err)
+	assert.Equal(t, operation.Refused, operation.KindOf(err))
+
+	source, err = raw(t, aof.Cut{By: aof.CutCommands, Commands: 7}, "SET a 1")
+	require.NoError(t, err)
+	assert.Contains(t, codes(source, l), "nothing-dropped")
+	_, err = raw(t, aof.Cut{By: aof.CutBefore, Command: "FLUSHALL"}, "SET a 1")
+	require.ErrorContains(t, err, "it has no command")
+	assert.Equal(t, operation.Refused, operation.KindOf(err))
+}
+
+// Damage is refused with the place up to which the file can be restored.
+func TestAOFDamage(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.aof"), []byte("*1\r\n$4\r\nPING\r\nhello\r\n"), 0o600))
+	b := restore.Backup{Store: folder.New(dir), Entry: snapshot.Entry{ID: "a.aof", DataName: "a.aof"}}
+	_, err := volume.OpenAOF(t.Context(), b, aof.Cut{}, time.Now(), operation.DiscardReporter{})
+	var failed *operation.Error
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, operation.Corrupt, failed.Kind)
+	assert.Contains(t, failed.Next, "--until-offset a.aof:14")
+
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "parts"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "parts", "x.manifest"), []byte("file x.1.incr.aof seq 1 type i\n"), 0o600))
+	b.Entry.DataName = "parts/x.manifest"
+	_, err = volume.OpenAOF(t.Context(), b, aof.Cut{}, time.Now(), operation.DiscardReporter{})
+	require.ErrorContains(t, err, "x.1.incr.aof", "it is missing")
+}
+
+// storeSet stores an append-only file of two parts as `backup aof` does.
+func storeSet(t *testing.T, dir string) restore.Backup {
+	t.Helper()
+	store := folder.New(dir)
+	set, err := snapshot.CreateSet(store, "ns/cache", snapshot.KindAOF, snapshot.CreateOptions{
+		Version: "1.0.0", Encoding: codec.Encoding{Level: codec.Default},
+		Source: snapshot.Source{Namespace: "ns", Release: "cache", Instance: "cache-redis-0", Role: "primary", Product: "redis", Version: "7.0.15", Method: "aof"},
+	})
+	require.NoError(t, err)
+	for _, f := range []struct {
+		name, text string
+		kind       snapshot.FileKind
+	}{
+		{"x.1.base.aof", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n", snapshot.FileAOFBase},
+		{"x.2.incr.aof", "*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*1\r\n$8\r\nFLUSHALL\r\n", snapshot.FileAOFIncremental},
+		{"x.manifest", "file x.1.base.aof seq 1 type b\nfile x.2.incr.aof seq 2 type i\n", snapshot.FileAOFManifest},
+	} {
+		_, err := set.Add(t.Context(), snapshot.SetFile{Name: f.name, Kind: f.kind, Path: "parts/" + f.name}, strings.NewReader(f.text))
+		require.NoError(t, err)
+	}
+	m, err := set.Commit(t.Context())
+	require.NoError(t, err)
+	entry, err := snapshot.Find(t.Context(), store, snapshot.Filter{Files: []snapshot.FileKind{snapshot.FileAOFManifest}}, snapshot.Latest)
+	require.NoError(t, err)
+	require.Equal(t, m.ID, entry.ID)
+	return restore.Backup{Store: store, Entry: entry}
+}
+
+func TestAOFOfAStoredSet(t *testing.T) {
+	dir := t.TempDir()
+	b := storeSet(t, dir)
+	source, err := volume.OpenAOF(t.Context(), b, aof.Cut{By: aof.CutBefore, Command: "FLUSHALL"}, time.Now(), operation.DiscardReporter{})
+	require.NoError(t, err)
+	require.NoError(t, source.Problem)
+	assert.Equal(t, "x.2.incr.aof:21", source.Origin().Cut)
+	assert.Equal(t, "cache", source.Describe().Source.Release)
+	assert.EqualValues(t, 27+21, source.Describe().Size)
+
+	files, err := source.Files(layout(redisserver.Redis80))
+	require.NoError(t, err)
+	names := map[string]string{}
+	for _, f := range files {
+		names[f.Name] = contentsOfFile(t, f)
+	}
+	assert.Equal(t, map[string]string{
+		"parts/redis.aof.1.base.aof": "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n",
+		"parts/redis.aof.2.incr.aof": "*2\r\n$4\r\nINCR\r\n$1\r\na\r\n",
+		"parts/redis.aof.manifest":   "file redis.aof.1.base.aof seq 1 type b\nfile redis.aof.2.incr.aof seq 2 type i\n",
+	}, names)
+	_, err = source.Files(layout(redisserver.Redis60))
+	assert.Equal(t, operation.Unsupported, operation.KindOf(err), "6.0 misreads commands of 7.0")
+
+	// Damage that does not show in the commands is found by the digest.
+	found, err := filepath.Glob(filepath.Join(dir, "ns", "cache", "*.incr.aof.zst"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	data, err := os.ReadFile(found[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(found[0], append(data, data...), 0o600))
+	source, err = volume.OpenAOF(t.Context(), b, aof.Cut{}, time.Now(), operation.DiscardReporter{})
+	require.NoError(t, err)
+	assert.ErrorIs(t, source.Problem, snapshot.ErrCorrupt)
+}
+
+// contentsOfFile reads a file twice: an upload may be tried again.
+func contentsOfFile(t *testing.T, f volume.File) string {
+	t.Helper()
+	var texts [2]string
+	for i := range texts {
+		data, err := f.Open(t.Context())
+		require.NoError(t, err)
+		text, err := io.ReadAll(data)
+		require.NoError(t, err)
+		require.NoError(t, data.Close())
+		require.Len(t, text, int(f.Size))
+		texts[i] = string(text)
+	}
+	require.Equal(t, texts[0], texts[1])
+	return texts[0]
 }

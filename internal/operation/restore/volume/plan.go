@@ -51,7 +51,7 @@ func (r Restore) Plan(ctx context.Context, d *operation.Deployment, source Sourc
 		Backup: source.Name(), Method: Method, deployment: d, source: source, options: o,
 	}
 	if d.Workload == nil || d.Workload.Volume.Kind == operation.VolumeNone {
-		p.block(d.Name, "no-volume", "it has no volume: what a pod holds is gone when it ends", "--method live restores into the running servers")
+		p.block(d.Name, "no-volume", "it has no volume: what a pod holds is gone when it ends", "redisctl restore rdb --method live restores into the running servers")
 		return p, nil
 	}
 	p.Instance, p.Replicas, p.Claim = first(d), d.Workload.Desired, claimOf(d)
@@ -126,14 +126,16 @@ func (r Restore) observe(ctx context.Context, p *Plan) error {
 	return readable(p.Object, p.primary.Version, &contents.Summary)
 }
 
-// answering returns a member that answers.
+// answering returns the member that has applied the most of those that answer.
 func answering(t *topology.Topology) *topology.Member {
+	var best *topology.Member
 	for i := range t.Members {
-		if t.Members[i].Err == nil {
-			return &t.Members[i]
+		m := &t.Members[i]
+		if m.Err == nil && (best == nil || m.Replication.Offset > best.Replication.Offset) {
+			best = m
 		}
 	}
-	return nil
+	return best
 }
 
 // readable makes sure that a server of version v loads the backup.
@@ -141,7 +143,7 @@ func readable(object string, v redis.Version, s *rdb.Summary) error {
 	if s.Version == 0 { // not known: not a snapshot, or a damaged one
 		return nil
 	}
-	if s.Version <= v.RDBVersion() && (s.Origin != rdb.OriginValkey || v.Product == "valkey") {
+	if restore.Readable(v, s) {
 		return nil
 	}
 	return &operation.Error{
@@ -172,14 +174,16 @@ func (r Restore) checkVolume(ctx context.Context, p *Plan) error {
 	}
 	needed := p.source.Describe().Size
 	i := d.Instance(p.Instance)
-	if i == nil || i.Down() != nil {
+	if i == nil || i.Pod == nil || !i.Pod.ContainerRunning {
 		return nil // it is looked at again from the helper pod
 	}
 	free, err := r.Volumes.FreeSpace(ctx, d, *i, p.layout.Dir)
-	if operation.KindOf(err) == operation.Denied {
+	switch {
+	case operation.KindOf(err) == operation.Denied:
 		return err
-	}
-	if err == nil {
+	case err != nil:
+		r.Reporter.Note("the free space of %s is not known yet: %v", p.Claim, err)
+	default:
 		p.Findings = append(p.Findings, space(p.Claim, free, needed, o.Space)...)
 	}
 	return nil
@@ -258,7 +262,11 @@ func (p *Plan) planSteps() {
 	kept := p.layout.names()
 	add(true, p.Claim, "move %s to a folder of their own, and the backup in their place", strings.Join(kept, ", "))
 	add(true, p.Instance, "start it alone, and wait until it has loaded the data")
-	add(false, p.Instance, "compare keys, values and expiry times with the backup; clients' writes wait meanwhile")
+	proof := "compare keys, values and expiry times with the backup"
+	if log, ok := p.source.(AOF); ok && !log.comparable() {
+		proof = "make sure that it has loaded every byte and given up no key"
+	}
+	add(false, p.Instance, "%s; clients' writes wait meanwhile", proof)
 	for _, service := range slices.Sorted(maps.Keys(p.services)) {
 		add(true, service, "lead its clients from %s to %s", p.services[service], p.Instance)
 	}

@@ -30,15 +30,16 @@ type controller struct {
 func (c *controller) ControllerGetCapabilities(
 	context.Context, *csi.ControllerGetCapabilitiesRequest,
 ) (*csi.ControllerGetCapabilitiesResponse, error) {
-	var list []*csi.ControllerServiceCapability
-	for _, t := range []csi.ControllerServiceCapability_RPC_Type{
+	types := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
-	} {
-		list = append(list, &csi.ControllerServiceCapability{
+	}
+	list := make([]*csi.ControllerServiceCapability, len(types))
+	for i, t := range types {
+		list[i] = &csi.ControllerServiceCapability{
 			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}},
-		})
+		}
 	}
 	return &csi.ControllerGetCapabilitiesResponse{Capabilities: list}, nil
 }
@@ -49,7 +50,7 @@ func idOf(prefix, name string) string {
 	return prefix + hex.EncodeToString(sum[:10])
 }
 
-func (c *controller) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+func (c *controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if r.GetName() == "" {
 		return nil, status.Error(codes.InvalidArgument, "the volume has no name")
 	}
@@ -79,7 +80,7 @@ func (c *controller) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest)
 	case err == nil && (known.Size != size || known.Source != source):
 		return nil, status.Errorf(codes.AlreadyExists, "volume %s is there, with another size or contents", r.GetName())
 	case errors.Is(err, fs.ErrNotExist):
-		err = c.volumes.add(id, from, record{Name: r.GetName(), Size: size, Source: source, Created: time.Now()})
+		err = c.volumes.add(ctx, id, from, record{Name: r.GetName(), Size: size, Source: source, Created: time.Now()})
 	}
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "making the volume: %v", err)
@@ -160,7 +161,7 @@ func checkCapabilities(list []*csi.VolumeCapability) error {
 // CreateSnapshot copies the volume's folder. A parameter "fail" of the snapshot class
 // is the error to fail with, for tests of what reports it: one of those after which
 // nothing can have been made, so that the snapshot can be deleted.
-func (c *controller) CreateSnapshot(_ context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
+func (c *controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
 	if r.GetName() == "" || r.GetSourceVolumeId() == "" {
 		return nil, status.Error(codes.InvalidArgument, "a snapshot needs a name and a volume")
 	}
@@ -175,7 +176,7 @@ func (c *controller) CreateSnapshot(_ context.Context, r *csi.CreateSnapshotRequ
 	case err == nil && known.Source != r.GetSourceVolumeId():
 		return nil, status.Errorf(codes.AlreadyExists, "snapshot %s is there, of another volume", r.GetName())
 	case errors.Is(err, fs.ErrNotExist):
-		known, err = c.copyVolume(id, r)
+		known, err = c.copyVolume(ctx, id, r)
 	}
 	if err != nil {
 		return nil, err
@@ -186,13 +187,13 @@ func (c *controller) CreateSnapshot(_ context.Context, r *csi.CreateSnapshotRequ
 	}}, nil
 }
 
-func (c *controller) copyVolume(id string, r *csi.CreateSnapshotRequest) (record, error) {
+func (c *controller) copyVolume(ctx context.Context, id string, r *csi.CreateSnapshotRequest) (record, error) {
 	volume, err := c.volumes.get(r.GetSourceVolumeId())
 	if err != nil {
 		return record{}, status.Error(codes.NotFound, err.Error())
 	}
 	made := record{Name: r.GetName(), Size: volume.Size, Source: r.GetSourceVolumeId(), Created: time.Now()}
-	if err := c.snapshots.add(id, c.volumes.folder(r.GetSourceVolumeId()), made); err != nil {
+	if err := c.snapshots.add(ctx, id, c.volumes.folder(r.GetSourceVolumeId()), made); err != nil {
 		return record{}, status.Errorf(codes.Internal, "copying the volume: %v", err)
 	}
 	return made, nil

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,12 +46,13 @@ func (s store) get(id string) (record, error) {
 		return record{}, err
 	}
 	var r record
-	return r, json.Unmarshal(text, &r)
+	err = json.Unmarshal(text, &r)
+	return r, err
 }
 
 // add makes a folder, with the contents of the folder from unless that is empty, and
 // then its record.
-func (s store) add(id, from string, r record) error {
+func (s store) add(ctx context.Context, id, from string, r record) error {
 	dir := s.folder(id)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -58,7 +60,7 @@ func (s store) add(id, from string, r record) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	if err := fill(dir, from); err != nil {
+	if err := fill(ctx, dir, from); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	text, err := json.Marshal(r)
@@ -69,7 +71,7 @@ func (s store) add(id, from string, r record) error {
 }
 
 // fill makes dir a copy of from, or an empty folder that everybody may write to.
-func fill(dir, from string) error {
+func fill(ctx context.Context, dir, from string) error {
 	if from == "" {
 		if err := os.Mkdir(dir, 0o777); err != nil {
 			return err
@@ -77,7 +79,7 @@ func fill(dir, from string) error {
 		return os.Chmod(dir, 0o777) //nolint:gosec // as an empty disk: the pod decides who may write
 	}
 	// cp keeps owners, modes and times, and clones blocks where the file system can.
-	out, err := exec.Command("cp", "--archive", "--reflink=auto", from, dir).CombinedOutput() //nolint:gosec // both are the driver's own folders
+	out, err := exec.CommandContext(ctx, "cp", "--archive", "--reflink=auto", from, dir).CombinedOutput() //nolint:gosec // both are the driver's own folders
 	if err != nil {
 		return fmt.Errorf("copying %s: %w: %s", from, err, out)
 	}
