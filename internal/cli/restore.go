@@ -8,6 +8,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
+	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
 )
@@ -91,4 +92,36 @@ func (a *app) volumeRestore(b *backend, safety storage.Store, reporter operation
 		Comparer: restore.Comparer{Connector: b.Connector, Values: b.Values, Reporter: reporter},
 		Reporter: reporter, Now: a.system.Now, By: operator(),
 	}
+}
+
+// consent says whether a plan is to be carried out, and whether the user is asked.
+type consent struct{ dryRun, yes bool }
+
+// carryOut is what every restore through the volume does with its plan. done ends the
+// narration.
+func (a *app) carryOut(
+	ctx context.Context, op volume.Restore, d *operation.Deployment, plan *volume.Plan, shown render.Document, o consent, done func(),
+) error {
+	if proceed, err := a.review(op.Reporter, o.dryRun, plan.Plan, shown); !proceed {
+		return err
+	}
+	if !o.yes {
+		if err := a.confirmName(d, "stop %s and replace its data with %s", d, plan.Backup); err != nil {
+			return err
+		}
+	}
+	result, failed := op.Apply(ctx, plan)
+	done()
+	return a.finishVolume(result, failed)
+}
+
+// finishVolume prints what became of a restore. failed is its error.
+func (a *app) finishVolume(result volume.Result, failed error) error {
+	if failed != nil && result.Comparison == nil {
+		return failed // there is nothing to show
+	}
+	if err := a.print(volumeDocument(result)); err != nil {
+		return err
+	}
+	return failed
 }

@@ -159,19 +159,10 @@ func (a *app) runRestoreAOF(ctx context.Context, o restoreAOFOptions, args []str
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, aofPlanDocument(plan, source.Survey)); !proceed {
-		return err
+	if !o.dryRun { // the plan shows it
+		tellCut(reporter, &source.Survey)
 	}
-	tellCut(reporter, &source.Survey)
-	if !o.yes {
-		err := a.confirmName(d, "stop %s and replace its data with the backup %s", d, source.Name())
-		if err != nil {
-			return err
-		}
-	}
-	result, failed := op.Apply(ctx, plan)
-	done()
-	return a.finishVolume(result, failed)
+	return a.carryOut(ctx, op, d, plan, aofPlanDocument(plan, source.Survey), consent{o.dryRun, o.yes}, done)
 }
 
 // openAOF finds the append-only file that ref names, verifies it and cuts it.

@@ -168,18 +168,7 @@ func (a *app) runRestoreRDB(ctx context.Context, o restoreRDBOptions, args []str
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
-		return err
-	}
-	if !o.yes {
-		err := a.confirmName(d, "stop %s and replace its data with the backup %s", d, source.Name())
-		if err != nil {
-			return err
-		}
-	}
-	result, failed := op.Apply(ctx, plan)
-	done()
-	return a.finishVolume(result, failed)
+	return a.carryOut(ctx, op, d, plan, planDocument(plan.Plan, plan), consent{o.dryRun, o.yes}, done)
 }
 
 // isLive chooses the method.
@@ -226,15 +215,4 @@ func locate(b restore.Backup) (from, ref string, err error) {
 		return "", "", operation.Errorf(operation.Failed, "naming the backup: %w", err)
 	}
 	return "", ref, nil
-}
-
-// finishVolume prints what became of a restore. failed is its error.
-func (a *app) finishVolume(result volume.Result, failed error) error {
-	if failed != nil && result.Comparison == nil {
-		return failed // there is nothing to show
-	}
-	if err := a.print(volumeDocument(result)); err != nil {
-		return err
-	}
-	return failed
 }

@@ -92,17 +92,7 @@ func (a *app) runRestoreVolume(ctx context.Context, o restoreVolumeOptions, args
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
-		return err
-	}
-	if !o.yes {
-		if err := a.confirmName(d, "stop %s and replace its data with the snapshot %s", d, taken.Name); err != nil {
-			return err
-		}
-	}
-	result, failed := op.Apply(ctx, plan)
-	done()
-	return a.finishVolume(result, failed)
+	return a.carryOut(ctx, op, d, plan, planDocument(plan.Plan, plan), consent{o.dryRun, o.yes}, done)
 }
 
 // findSnapshot reads a VolumeSnapshot of the deployment's namespace.

@@ -235,7 +235,7 @@ func (r *comparing) read(ctx context.Context, contents io.Reader) error {
 }
 
 func (r *comparing) scan(ctx context.Context, contents io.Reader) error {
-	source := &progressReader{Reader: contents, report: r.comparer.Reporter, total: r.options.Contents.Size}
+	source := NewProgressReader(contents, r.comparer.Reporter, 0, r.options.Contents.Size)
 	var sendErr error
 	send := func(err error) error {
 		sendErr = err
@@ -361,7 +361,12 @@ func (r *comparing) finish() Comparison {
 	return r.result
 }
 
-// progressReader reports how much of a backup was read.
+// NewProgressReader returns a reader of r that reports how much was read of total bytes,
+// of which done were before.
+func NewProgressReader(r io.Reader, report operation.Reporter, done, total int64) io.Reader {
+	return &progressReader{Reader: r, report: report, done: done, total: total}
+}
+
 type progressReader struct {
 	io.Reader
 	report      operation.Reporter

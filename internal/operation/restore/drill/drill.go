@@ -246,9 +246,7 @@ func (r *drilling) place(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			source := &counting{data: contents, report: func(done int64) {
-				r.Reporter.Progress(operation.Progress{Done: before + done, Total: r.result.SizeBytes, Unit: "bytes"})
-			}}
+			source := restore.NewProgressReader(contents, r.Reporter, before, r.result.SizeBytes)
 			err = r.server.Put(ctx, f.name, f.size, source)
 			if closeErr := contents.Close(); err == nil {
 				err = closeErr

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -111,19 +110,4 @@ func (r *drilling) ask(ctx context.Context) (redis.Info, error) {
 	}
 	defer func() { _ = server.Close() }() // it was only asked
 	return server.Info(ctx)
-}
-
-// counting reports how much has been read.
-type counting struct {
-	data   io.Reader
-	done   int64
-	report func(done int64)
-}
-
-// Read implements io.Reader.
-func (c *counting) Read(p []byte) (int, error) {
-	n, err := c.data.Read(p)
-	c.done += int64(n)
-	c.report(c.done)
-	return n, err
 }

@@ -112,7 +112,7 @@ func (x *restoring) recheck(ctx context.Context) error {
 			Unchanged: "nothing was changed", Next: "run the command again",
 		}
 	}
-	record, err := load(ctx, x.Notes, p.deployment)
+	record, err := restore.LoadRecord[Record](ctx, x.Notes, p.deployment)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (x *restoring) save(ctx context.Context) error {
 	x.record.Updated = x.Now().UTC()
 	record := x.record
 	x.mu.Unlock()
-	return save(ctx, x.Notes, x.plan.deployment, record)
+	return restore.SaveRecord(ctx, x.Notes, x.plan.deployment, record)
 }
 
 // run sends everything. Whatever ends it, what was restored is noted.
@@ -291,7 +291,7 @@ func (x *restoring) finish(ctx context.Context) (Result, error) {
 	if err := x.compare(ctx); err != nil {
 		return x.result, x.interrupted(ctx, err)
 	}
-	return x.result, forget(ctx, x.Notes, x.plan.deployment)
+	return x.result, restore.ForgetRecord(ctx, x.Notes, x.plan.deployment)
 }
 
 // compare proves that the keys are there.

@@ -223,23 +223,15 @@ func (p *Plan) probe(ctx context.Context, server operation.Server) error {
 // checkRecords blocks what would interfere with another unfinished operation.
 func (r Restore) checkRecords(ctx context.Context, p *Plan) error {
 	if p.record == nil {
-		record, err := load(ctx, r.Notes, p.deployment)
+		found, err := restore.UnfinishedRestore(ctx, r.Notes, p.deployment)
 		if err != nil {
 			return err
 		}
-		if record != nil {
-			p.block(p.Object, "unfinished-restore", fmt.Sprintf("the restore of %s, begun by %s, is not finished", record.Backup, record.By),
-				"redisctl restore resume or abort")
-		}
+		p.Findings = append(p.Findings, found...)
 	}
-	failover, err := r.Notes.Note(ctx, p.deployment, operation.NoteFailover)
-	if err != nil {
-		return err
-	}
-	if failover != "" {
-		p.block(p.Object, "unfinished-failover", "a failover is not finished", "redisctl failover resume or abort")
-	}
-	return nil
+	found, err := restore.UnfinishedFailover(ctx, r.Notes, p.deployment)
+	p.Findings = append(p.Findings, found...)
+	return err
 }
 
 func (p *Plan) findings() {

@@ -2,12 +2,11 @@ package live
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/rdb"
 )
 
@@ -49,37 +48,9 @@ type Record struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// load returns the record of an unfinished restore of whatever method, or nil.
-func load(ctx context.Context, notes operation.Notes, d *operation.Deployment) (*Record, error) {
-	text, err := notes.Note(ctx, d, operation.NoteRestore)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	var r Record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteRestore, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no restore is in progress",
-		}
-	}
-	return &r, nil
-}
-
-func save(ctx context.Context, notes operation.Notes, d *operation.Deployment, r Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: string(text)})
-}
-
-func forget(ctx context.Context, notes operation.Notes, d *operation.Deployment) error {
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: ""})
-}
-
 // Unfinished returns the record of an unfinished live restore, or nil.
 func (r Restore) Unfinished(ctx context.Context, d *operation.Deployment) (*Record, error) {
-	record, err := load(ctx, r.Notes, d)
+	record, err := restore.LoadRecord[Record](ctx, r.Notes, d)
 	if err != nil || record == nil || record.Method != Method {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (r Restore) Abort(ctx context.Context, d *operation.Deployment) (Record, er
 			return Record{}, err
 		}
 	}
-	if err := forget(locked, r.Notes, d); err != nil {
+	if err := restore.ForgetRecord(locked, r.Notes, d); err != nil {
 		return Record{}, err
 	}
 	return *record, nil

@@ -150,7 +150,7 @@ func (r Restore) recheck(ctx context.Context, p *Plan) error {
 // enter records that a phase begins.
 func (x *restoring) enter(ctx context.Context, phase Phase) error {
 	x.record.Phase = phase
-	return save(ctx, x.Notes, x.deployment, x.record)
+	return restore.SaveRecord(ctx, x.Notes, x.deployment, x.record)
 }
 
 func (x *restoring) run(ctx context.Context) (Result, error) {
@@ -268,9 +268,7 @@ func (x *restoring) upload(ctx context.Context, staged string, f File) error {
 		return err
 	}
 	defer func() { _ = data.Close() }() // it was read to its end, or the first error counts
-	progress := &counting{data: data, report: func(done int64) {
-		x.Reporter.Progress(operation.Progress{Done: done, Total: f.Size, Unit: "bytes"})
-	}}
+	progress := restore.NewProgressReader(data, x.Reporter, 0, f.Size)
 	return x.volume.Upload(ctx, staged, f.Name, f.Size, progress, x.options.Limits.Stall)
 }
 

@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -163,19 +162,4 @@ func (x *restoring) crashed(ctx context.Context, d *operation.Deployment, i *ope
 	}
 	failed.log = lines
 	return failed
-}
-
-// counting reports how much has been read.
-type counting struct {
-	data   io.Reader
-	done   int64
-	report func(done int64)
-}
-
-// Read implements io.Reader.
-func (c *counting) Read(p []byte) (int, error) {
-	n, err := c.data.Read(p)
-	c.done += int64(n)
-	c.report(c.done)
-	return n, err
 }

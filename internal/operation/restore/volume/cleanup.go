@@ -2,11 +2,11 @@ package volume
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 )
 
 // Kept is a folder of former files.
@@ -48,17 +48,11 @@ func (r Restore) PlanCleanup(ctx context.Context, d *operation.Deployment, befor
 		return nil, &operation.Error{Kind: operation.Failed, Object: d.String(), Phase: "finding the data folder", Err: err}
 	}
 	p.dir = layout.Dir
-	record, err := load(ctx, r.Notes, d)
+	unfinished, err := restore.UnfinishedRestore(ctx, r.Notes, d)
 	if err != nil {
 		return nil, err
 	}
-	if record != nil {
-		p.Findings = append(p.Findings, operation.Finding{
-			Code: "unfinished-restore", Severity: operation.Critical, Subject: p.Object,
-			Message: fmt.Sprintf("the restore of %s is not finished: its former files may be needed", record.Backup),
-			Hint:    "redisctl restore resume or abort",
-		})
-	}
+	p.Findings = append(p.Findings, unfinished...) // its former files may be needed
 	i := d.Instance(p.Instance)
 	if i == nil || i.Down() != nil {
 		return nil, &operation.Error{

@@ -222,20 +222,14 @@ func space(claim string, free, needed int64, ignore bool) []operation.Finding {
 
 // checkRecords blocks what would interfere with another unfinished operation.
 func (r Restore) checkRecords(ctx context.Context, p *Plan) error {
-	record, err := load(ctx, r.Notes, p.deployment)
-	if err != nil {
-		return err
-	}
-	if record != nil {
-		p.block(p.Object, "unfinished-restore", fmt.Sprintf("the restore of %s, begun by %s, is not finished", record.Backup, record.By),
-			"redisctl restore resume or abort")
-	}
-	failover, err := r.Notes.Note(ctx, p.deployment, operation.NoteFailover)
-	if err != nil {
-		return err
-	}
-	if failover != "" {
-		p.block(p.Object, "unfinished-failover", "a failover is not finished", "redisctl failover resume or abort")
+	for _, check := range []func(context.Context, operation.Notes, *operation.Deployment) ([]operation.Finding, error){
+		restore.UnfinishedRestore, restore.UnfinishedFailover,
+	} {
+		found, err := check(ctx, r.Notes, p.deployment)
+		if err != nil {
+			return err
+		}
+		p.Findings = append(p.Findings, found...)
 	}
 	return nil
 }

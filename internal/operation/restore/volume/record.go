@@ -1,12 +1,7 @@
 package volume
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"time"
-
-	"github.com/redisctl/redisctl/internal/operation"
 )
 
 // Method is what records of this way of restoring are told by.
@@ -61,33 +56,4 @@ type Record struct {
 	SafetyBackup string `json:"safetyBackup,omitempty"`
 	// Services tells which ones led to another pod than the first one, and to which.
 	Services map[string]string `json:"services,omitempty"`
-}
-
-// load returns the record of an unfinished restore, or nil. That of another method is
-// returned as it is.
-func load(ctx context.Context, notes operation.Notes, d *operation.Deployment) (*Record, error) {
-	text, err := notes.Note(ctx, d, operation.NoteRestore)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	var r Record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteRestore, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no restore is in progress",
-		}
-	}
-	return &r, nil
-}
-
-func save(ctx context.Context, notes operation.Notes, d *operation.Deployment, r Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: string(text)})
-}
-
-func forget(ctx context.Context, notes operation.Notes, d *operation.Deployment) error {
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: ""})
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 )
 
 // ResumeOptions are the user's choices for an unfinished restore.
@@ -23,7 +24,7 @@ type ResumeOptions struct {
 
 // Unfinished returns the record of an unfinished restore through the volume, or nil.
 func (r Restore) Unfinished(ctx context.Context, d *operation.Deployment) (*Record, error) {
-	record, err := load(ctx, r.Notes, d)
+	record, err := restore.LoadRecord[Record](ctx, r.Notes, d)
 	if err != nil || record == nil || record.Method != Method {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/restore"
 )
 
 // unchanged is an error before anything was changed.
@@ -79,7 +80,7 @@ func (x *restoring) goBack(ctx context.Context) error {
 			return err
 		}
 	}
-	return forget(ctx, x.Notes, x.deployment)
+	return restore.ForgetRecord(ctx, x.Notes, x.deployment)
 }
 
 // undoFiles puts the former files back, and removes what was staged.
