@@ -88,7 +88,9 @@ func (b VolumeBackup) take(ctx context.Context, p *VolumePlan, s *PlannedSnapsho
 	}
 	b.Reporter.Step("taking VolumeSnapshot %s of claim %s (class %s)", s.Name, s.Claim, s.Class)
 	namespace := p.deployment.Namespace
-	err = b.Volumes.CreateSnapshot(ctx, VolumeSnapshot{
+	// A request that Ctrl-C cuts short may have been carried out: it is let finish, and
+	// what it made is removed below.
+	err = b.Volumes.CreateSnapshot(context.WithoutCancel(ctx), VolumeSnapshot{
 		Namespace: namespace, Name: s.Name, Release: p.deployment.Release, Claim: s.Claim, Class: s.Class, Holds: contents,
 	})
 	if err != nil {

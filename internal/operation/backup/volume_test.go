@@ -28,6 +28,7 @@ type disks struct {
 	classes             []backup.SnapshotClass
 	classesErr, denied  error
 	createErr, awaitErr error
+	creating            func() // called while a snapshot is created
 	deleteErr, saveErr  error
 	free                int64
 	freeErr             error
@@ -78,7 +79,14 @@ func (s *disks) SnapshotClasses(context.Context) ([]backup.SnapshotClass, error)
 
 func (s *disks) MaySnapshot(context.Context, *operation.Deployment) error { return s.denied }
 
-func (s *disks) CreateSnapshot(_ context.Context, v backup.VolumeSnapshot) error {
+func (s *disks) CreateSnapshot(ctx context.Context, v backup.VolumeSnapshot) error {
+	if s.creating != nil {
+		s.creating()
+	}
+	if ctx.Err() != nil {
+		s.created = append(s.created, v.Name) // the request had arrived
+		return context.Cause(ctx)
+	}
 	if s.createErr != nil {
 		return s.createErr
 	}
@@ -449,6 +457,19 @@ func TestVolumeFailures(t *testing.T) {
 			assert.Contains(t, next, "kubectl -n prod delete volumesnapshot n-cache-redis-0")
 			assert.Equal(t, []string{"n-cache-redis-0"}, s.created, "the second is not begun")
 		})
+	})
+	t.Run("Ctrl-C while it is created", func(t *testing.T) {
+		s := newDisks()
+		s.states = s.states[:1]
+		ctx, cancel := context.WithCancel(t.Context())
+		s.creating = cancel
+		plan, err := s.Plan(ctx, s.d, backup.VolumeOptions{Name: "n", Ready: time.Hour, Timeout: time.Second})
+		require.NoError(t, err)
+		_, err = s.Apply(ctx, plan)
+		kind, _, _ := kindAndNext(err)
+		assert.Equal(t, operation.Interrupted, kind)
+		assert.Equal(t, []string{"n"}, s.created)
+		assert.Equal(t, []string{"n"}, s.deleted, "nothing is left")
 	})
 	t.Run("one of two", func(t *testing.T) {
 		s := newDisks()
