@@ -138,24 +138,42 @@ func (e *environment) makeClaim(t *testing.T, namespace, name string) {
 // Older servers' snapshots restore into newer ones; the other way is refused before
 // anything is touched.
 func TestRestoreAcrossVersions(t *testing.T) {
-	t.Parallel()
-	e := setup(t)
-	r := e.install(t, e.namespace(t, "versions"), chart{files: []string{"standalone.yaml"}, config: quickSync})
-	s := r.session(t)
-	for _, version := range []string{redisserver.Redis60, redisserver.Redis70} {
-		server := redisserver.Start(t, redisserver.Options{Version: version})
-		require.NoError(t, redisserver.Fill(t.Context(), server.Client(), 3, 600))
-		require.NoError(t, server.Client().Save(t.Context()).Err())
-		file := filepath.Join(server.Dir, "dump.rdb")
-		got := decode[restored](s.run("restore", "rdb", file, "--replace", "--yes", "--verify", "full", "-o", "json").exits(0))
-		assert.True(t, got.Comparison.Equal)
+	for _, target := range []struct {
+		image string
+		from  []string
+		newer string // is refused
+	}{
+		{"redis:7.0.15", []string{redisserver.Redis60, redisserver.Redis70}, redisserver.Redis80},
+		{"redis:8.0.2", []string{redisserver.Redis60, redisserver.Redis70}, ""},
+		{"valkey:8.1.1", []string{redisserver.Redis60, redisserver.Redis70}, redisserver.Redis80},
+	} {
+		t.Run(target.image, func(t *testing.T) {
+			t.Parallel()
+			e := setup(t)
+			r := e.install(t, e.namespace(t, "versions"), chart{files: []string{"standalone.yaml"}, image: target.image, config: quickSync})
+			s := r.session(t)
+			for _, version := range target.from {
+				file := saved(t, version)
+				got := decode[restored](s.run("restore", "rdb", file, "--replace", "--yes", "--verify", "full", "-o", "json").exits(0))
+				assert.True(t, got.Comparison.Equal, version)
+			}
+			if target.newer == "" {
+				return
+			}
+			uid := r.pod(t, 0).UID
+			s.run("restore", "rdb", saved(t, target.newer), "--replace", "--yes").exits(9).says("RDB version 12", "would not start")
+			assert.Equal(t, uid, r.pod(t, 0).UID, "the pod was not touched")
+		})
 	}
-	server := redisserver.Start(t, redisserver.Options{Version: redisserver.Redis80})
-	require.NoError(t, server.Client().Set(t.Context(), "newer", "1", 0).Err())
+}
+
+// saved returns an RDB file of a server of that version.
+func saved(t *testing.T, version string) string {
+	t.Helper()
+	server := redisserver.Start(t, redisserver.Options{Version: version})
+	require.NoError(t, redisserver.Fill(t.Context(), server.Client(), 3, 600))
 	require.NoError(t, server.Client().Save(t.Context()).Err())
-	uid := r.pod(t, 0).UID
-	s.run("restore", "rdb", filepath.Join(server.Dir, "dump.rdb"), "--replace", "--yes").exits(9).says("RDB version 12", "reads up to 10")
-	assert.Equal(t, uid, r.pod(t, 0).UID, "the pod was not touched")
+	return filepath.Join(server.Dir, "dump.rdb")
 }
 
 // A server that cannot load the backup gets its former data back.
