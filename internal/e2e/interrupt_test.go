@@ -35,12 +35,14 @@ func TestInterruptedBackup(t *testing.T) {
 	const count, size = 20_000, 1024
 	fillFlat(t, client, count, size)
 	require.NoError(t, client.Do(t.Context(), "WAIT", 1, 30_000).Err())
+	r.configure(t, "save", "", 1) // the server saves when it is told to, only
 
 	// A server that takes half a minute for its data set: every interruption comes
 	// in the middle.
 	slowly := func(t *testing.T) *session {
 		t.Helper()
 		r.slowSaves(t, 30*time.Second/count, 1)
+		r.endSave(t, 1) // only the save that is interrupted is to run
 		return r.session(t, "--pod", r.podName(1))
 	}
 	// None of the interruptions disturbs the next backup.

@@ -151,7 +151,7 @@ func TestLeaseLost(t *testing.T) {
 				client, clientset := leases()
 				ctx, release, err := client.Acquire(t.Context(), "prod", "redis", "ann@laptop/7", ttl)
 				require.NoError(t, err)
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute + time.Second) // between two renewals
 				renewed := readLease(t, clientset).Spec.RenewTime.Time
 				lose(t, clientset)
 				<-ctx.Done()
