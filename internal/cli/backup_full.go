@@ -8,6 +8,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/snapshot"
 )
 
 type backupFullOptions struct {
@@ -81,20 +82,8 @@ func (o *backupFullOptions) one(ctx context.Context, r *backupRun) (made[backup.
 	if err != nil {
 		return made[backup.FullPlan]{}, err
 	}
-	m := made[backup.FullPlan]{source: plan.Source}
-	if o.dryRun {
-		m.plan = plan
-		return m, plan.Refusal()
-	}
-	next := "redisctl health" + r.app.targetFlags(r.d)
-	if err := plan.Refusal(); err != nil {
-		return m, withNext(err, next)
-	}
-	tellFindings(r.reporter, plan.Findings)
-	m.manifest, err = op.Apply(ctx, plan)
-	if m.manifest == nil {
-		return m, withNext(err, next)
-	}
-	m.stored = r.stored(plan.Folder(), m.manifest)
-	return m, err
+	return backupJob[backup.FullPlan]{
+		plan: plan, of: plan.Plan, source: plan.Source, next: "redisctl health",
+		apply: func() (*snapshot.Manifest, error) { return op.Apply(ctx, plan) }, object: inFolder(plan.Folder()),
+	}.run(r, o.dryRun)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/snapshot"
 )
 
 type backupRDBOptions struct {
@@ -139,19 +140,8 @@ func (o *backupRDBOptions) one(ctx context.Context, r *backupRun) (made[backup.P
 	if err != nil {
 		return made[backup.Plan]{}, err
 	}
-	m := made[backup.Plan]{source: plan.Source}
-	if o.dryRun {
-		m.plan = plan
-		return m, plan.Refusal()
-	}
-	next := "redisctl health" + r.app.targetFlags(r.d)
-	if err := plan.Refusal(); err != nil {
-		return m, withNext(err, next)
-	}
-	tellFindings(r.reporter, plan.Findings)
-	if m.manifest, err = op.Apply(ctx, plan); err != nil {
-		return m, withNext(err, next)
-	}
-	m.stored = storedAtAll(r.store, plan.DataName(m.manifest))
-	return m, nil
+	return backupJob[backup.Plan]{
+		plan: plan, of: plan.Plan, source: plan.Source, next: "redisctl health",
+		apply: func() (*snapshot.Manifest, error) { return op.Apply(ctx, plan) }, object: plan.DataName,
+	}.run(r, o.dryRun)
 }

@@ -80,7 +80,46 @@ func (r *backupRun) resources() backup.ResourcesBackup {
 
 // stored tells where the set with the manifest m is, in a folder of each store.
 func (r *backupRun) stored(folder string, m *snapshot.Manifest) []storedAt {
-	return storedAtAll(r.store, path.Join(folder, m.ObjectName()))
+	return storedAtAll(r.store, inFolder(folder)(m))
+}
+
+// inFolder names the object that stands for a set in a folder of a store.
+func inFolder(folder string) func(*snapshot.Manifest) string {
+	return func(m *snapshot.Manifest) string { return path.Join(folder, m.ObjectName()) }
+}
+
+// backupJob is the plan of a backup of one release, and how it is carried out.
+type backupJob[P any] struct {
+	plan *P
+	of   operation.Plan
+	// source names the instance that the data is taken from.
+	source string
+	// next is the command that helps when it fails.
+	next  string
+	apply func() (*snapshot.Manifest, error)
+	// object names what is stored.
+	object func(*snapshot.Manifest) string
+}
+
+// run carries the plan out, or with dryRun returns it. An error may come together with
+// a manifest.
+func (j backupJob[P]) run(r *backupRun, dryRun bool) (made[P], error) {
+	m := made[P]{source: j.source}
+	if dryRun {
+		m.plan = j.plan
+		return m, j.of.Refusal()
+	}
+	next := j.next + r.app.targetFlags(r.d)
+	err := j.of.Refusal()
+	if err != nil {
+		return m, withNext(err, next)
+	}
+	tellFindings(r.reporter, j.of.Findings)
+	if m.manifest, err = j.apply(); m.manifest == nil {
+		return m, withNext(err, next)
+	}
+	m.stored = storedAtAll(r.store, j.object(m.manifest))
+	return m, err
 }
 
 // finish prints a set that was stored. failed is what went wrong; it may come

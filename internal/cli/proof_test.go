@@ -36,17 +36,12 @@ const (
 	commandLimit = 60 * time.Second
 )
 
-// TestKilled kills redisctl, the new primary or the old one with SIGKILL at random
-// points of a promotion while clients write. Success may be claimed only when it is
-// one: exactly one server takes writes, and it has every write that was ever
-// acknowledged. Otherwise the commands that the documentation names must lead there.
-//
-// REDISCTL_PROOF=1 makes it 50 runs, REDISCTL_PROOF_SEED=n repeats the runs of a seed
-// as far as the machine does.
-func TestKilled(t *testing.T) {
-	versions := redisserver.Versions(t)
-	victims := []string{"redisctl", "the new primary", "the old primary"}
-	runs := 6
+// proof returns how often a random fault is tried, and the source of the randomness.
+// REDISCTL_PROOF=1 makes it 50 runs, REDISCTL_PROOF_SEED=n repeats the runs of a seed as
+// far as the machine does.
+func proof(t *testing.T, short int) (runs int, random *rand.Rand) {
+	t.Helper()
+	runs = short
 	if os.Getenv("REDISCTL_PROOF") == "1" {
 		runs = 50
 	}
@@ -57,7 +52,17 @@ func TestKilled(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("REDISCTL_PROOF_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	return runs, rand.New(rand.NewPCG(seed, 0))
+}
+
+// TestKilled kills redisctl, the new primary or the old one with SIGKILL at random
+// points of a promotion while clients write. Success may be claimed only when it is
+// one: exactly one server takes writes, and it has every write that was ever
+// acknowledged. Otherwise the commands that the documentation names must lead there.
+func TestKilled(t *testing.T) {
+	versions := redisserver.Versions(t)
+	victims := []string{"redisctl", "the new primary", "the old primary"}
+	runs, random := proof(t, 6)
 	for i := range runs {
 		k := killing{version: versions[i%len(versions)], victim: victims[i%len(victims)], line: random.IntN(4)}
 		k.delay = time.Duration(random.Int64N(int64(10 * time.Millisecond)))

@@ -97,15 +97,19 @@ func (a *app) volumeRestore(b *backend, safety storage.Store, reporter operation
 // consent says whether a plan is to be carried out, and whether the user is asked.
 type consent struct{ dryRun, yes bool }
 
-// carryOut is what every restore through the volume does with its plan. done ends the
-// narration.
+// carryOut restores through the volume, or shows how. done ends the narration.
 func (a *app) carryOut(
-	ctx context.Context, op volume.Restore, d *operation.Deployment, plan *volume.Plan, shown render.Document, o consent, done func(),
+	ctx context.Context, op volume.Restore, d *operation.Deployment, source volume.Source, o volume.Options,
+	shown func(*volume.Plan) render.Document, c consent, done func(),
 ) error {
-	if proceed, err := a.review(op.Reporter, o.dryRun, plan.Plan, shown); !proceed {
+	plan, err := op.Plan(ctx, d, source, o)
+	if err != nil {
 		return err
 	}
-	if !o.yes {
+	if proceed, err := a.review(op.Reporter, c.dryRun, plan.Plan, shown(plan)); !proceed {
+		return err
+	}
+	if !c.yes {
 		if err := a.confirmName(d, "stop %s and replace its data with %s", d, plan.Backup); err != nil {
 			return err
 		}

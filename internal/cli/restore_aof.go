@@ -15,6 +15,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
+	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage/folder"
 )
@@ -152,17 +153,13 @@ func (a *app) runRestoreAOF(ctx context.Context, o restoreAOFOptions, args []str
 	if err != nil {
 		return err
 	}
-	op := a.volumeRestore(b, safety, reporter)
-	plan, err := op.Plan(ctx, d, source, volume.Options{
-		Overrides: o.overrides, Replace: o.replace, NoSafetyBackup: o.noSafety, Sample: sample, Limits: o.volume.limits(a.globals.timeout),
-	})
-	if err != nil {
-		return err
-	}
 	if !o.dryRun { // the plan shows it
 		tellCut(reporter, &source.Survey)
 	}
-	return a.carryOut(ctx, op, d, plan, aofPlanDocument(plan, source.Survey), consent{o.dryRun, o.yes}, done)
+	shown := func(p *volume.Plan) render.Document { return aofPlanDocument(p, source.Survey) }
+	return a.carryOut(ctx, a.volumeRestore(b, safety, reporter), d, source, volume.Options{
+		Overrides: o.overrides, Replace: o.replace, NoSafetyBackup: o.noSafety, Sample: sample, Limits: o.volume.limits(a.globals.timeout),
+	}, shown, consent{o.dryRun, o.yes}, done)
 }
 
 // openAOF finds the append-only file that ref names, verifies it and cuts it.

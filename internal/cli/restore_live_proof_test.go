@@ -20,23 +20,9 @@ import (
 // TestLiveRestoreKilled kills redisctl with SIGKILL at random points of a live restore, the
 // first time and sometimes while it goes on. The commands that the documentation names must
 // lead to a server that has exactly the backup's data.
-//
-// REDISCTL_PROOF=1 makes it 50 runs, REDISCTL_PROOF_SEED=n repeats the runs of a seed as
-// far as the machine does.
 func TestLiveRestoreKilled(t *testing.T) {
 	versions := redisserver.Versions(t)
-	runs := 4
-	if os.Getenv("REDISCTL_PROOF") == "1" {
-		runs = 50
-	}
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("REDISCTL_PROOF_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("REDISCTL_PROOF_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	runs, random := proof(t, 4)
 	file := filepath.Join(t.TempDir(), "large.rdb")
 	require.NoError(t, os.WriteFile(file, killable(random), 0o600))
 	want := make(map[string]redisserver.Digest)

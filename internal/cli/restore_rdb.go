@@ -161,14 +161,9 @@ func (a *app) runRestoreRDB(ctx context.Context, o restoreRDBOptions, args []str
 	if err != nil {
 		return err
 	}
-	op := a.volumeRestore(b, safety, reporter)
-	plan, err := op.Plan(ctx, d, source, volume.Options{
+	return a.carryOut(ctx, a.volumeRestore(b, safety, reporter), d, source, volume.Options{
 		Overrides: o.overrides, Replace: o.replace, NoSafetyBackup: o.noSafety, Sample: sample, Limits: o.volume.limits(a.globals.timeout),
-	})
-	if err != nil {
-		return err
-	}
-	return a.carryOut(ctx, op, d, plan, planDocument(plan.Plan, plan), consent{o.dryRun, o.yes}, done)
+	}, volumePlanDocument, consent{o.dryRun, o.yes}, done)
 }
 
 // isLive chooses the method.

@@ -13,6 +13,8 @@ import (
 
 var errNoRestore = errors.New("no restore is unfinished")
 
+func volumePlanDocument(p *volume.Plan) render.Document { return planDocument(p.Plan, p) }
+
 func volumeDocument(r volume.Result) render.Document {
 	d := render.Document{Value: r, Names: []string{r.Name}}
 	if r.Outcome == volume.OutcomeUndone {

@@ -85,14 +85,9 @@ func (a *app) runRestoreVolume(ctx context.Context, o restoreVolumeOptions, args
 	if err != nil {
 		return err
 	}
-	op := a.volumeRestore(b, safety, reporter)
-	plan, err := op.Plan(ctx, d, &volume.Snapshot{Taken: taken}, volume.Options{
+	return a.carryOut(ctx, a.volumeRestore(b, safety, reporter), d, &volume.Snapshot{Taken: taken}, volume.Options{
 		Overrides: o.overrides, Replace: o.replace, NoSafetyBackup: o.noSafety, Limits: o.volume.limits(a.globals.timeout),
-	})
-	if err != nil {
-		return err
-	}
-	return a.carryOut(ctx, op, d, plan, planDocument(plan.Plan, plan), consent{o.dryRun, o.yes}, done)
+	}, volumePlanDocument, consent{o.dryRun, o.yes}, done)
 }
 
 // findSnapshot reads a VolumeSnapshot of the deployment's namespace.

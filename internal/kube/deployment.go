@@ -413,7 +413,7 @@ func (c *Client) Password(parent context.Context, d *operation.Deployment) (stri
 	case credentialSecret:
 		return c.secretValue(ctx, parent, d.Namespace, d.Credentials.Secret, d.Credentials.Key)
 	case credentialLiteral:
-		return c.literalPassword(ctx, parent, d)
+		return c.literalPassword(parent, d)
 	default:
 		return "", nil
 	}
@@ -443,11 +443,10 @@ func (c *Client) secretValue(ctx, parent context.Context, namespace, name, key s
 }
 
 // literalPassword reads a password that stands in the pod template itself.
-func (c *Client) literalPassword(ctx, parent context.Context, d *operation.Deployment) (string, error) {
-	read := request{verb: "get", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}
-	set, err := c.clientset.AppsV1().StatefulSets(d.Namespace).Get(ctx, d.Workload.Name, metav1.GetOptions{})
+func (c *Client) literalPassword(parent context.Context, d *operation.Deployment) (string, error) {
+	set, err := c.statefulSet(parent, d)
 	if err != nil {
-		return "", c.failure(parent, read, err)
+		return "", err
 	}
 	for _, container := range set.Spec.Template.Spec.Containers {
 		if container.Name != d.Workload.Container {
@@ -461,7 +460,7 @@ func (c *Client) literalPassword(ctx, parent context.Context, d *operation.Deplo
 	}
 	return "", &operation.Error{
 		Kind:   operation.Failed,
-		Object: read.object(),
+		Object: "statefulset " + d.Namespace + "/" + d.Workload.Name,
 		Phase:  "reading the password",
 		Err:    fmt.Errorf("container %s no longer sets %s", d.Workload.Container, passwordVariable),
 		Next:   "run the command again",

@@ -117,11 +117,9 @@ func (c *Client) denied(ctx context.Context, a authorizationv1.ResourceAttribute
 
 // configs returns the guard's objects for d. It reads which ConfigMaps its pods mount.
 func (c *Client) configs(parent context.Context, d *operation.Deployment, s guard.Spec) (guardConfigs, error) {
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	set, err := c.clientset.AppsV1().StatefulSets(d.Namespace).Get(ctx, d.Workload.Name, metav1.GetOptions{})
+	set, err := c.statefulSet(parent, d)
 	if err != nil {
-		return guardConfigs{}, c.failure(parent, request{verb: "get", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}, err)
+		return guardConfigs{}, err
 	}
 	f := found{StatefulSet: *set, container: redisContainer(set)}
 	if f.container == nil {

@@ -13,11 +13,9 @@ import (
 
 // Note returns an annotation of the deployment's workload, "" when it has none.
 func (c *Client) Note(parent context.Context, d *operation.Deployment, key string) (string, error) {
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	set, err := c.clientset.AppsV1().StatefulSets(d.Namespace).Get(ctx, d.Workload.Name, metav1.GetOptions{})
+	set, err := c.statefulSet(parent, d)
 	if err != nil {
-		return "", c.failure(parent, request{verb: "get", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}, err)
+		return "", err
 	}
 	return set.Annotations[key], nil
 }

@@ -84,11 +84,9 @@ func (c *Client) objectKinds(namespace string, secrets bool) []objectKind {
 // the StatefulSet refers to by name. Kinds that may not be read are in Missing;
 // without the StatefulSets it fails.
 func (c *Client) Resources(parent context.Context, d *operation.Deployment, secrets bool) (backup.Resources, error) {
-	ctx, cancel := c.bounded(parent)
-	set, err := c.clientset.AppsV1().StatefulSets(d.Namespace).Get(ctx, d.Workload.Name, metav1.GetOptions{})
-	cancel()
+	set, err := c.statefulSet(parent, d)
 	if err != nil {
-		return backup.Resources{}, c.failure(parent, request{verb: "get", resource: "statefulsets", namespace: d.Namespace, name: d.Workload.Name}, err)
+		return backup.Resources{}, err
 	}
 	referred := references(set)
 	var found backup.Resources

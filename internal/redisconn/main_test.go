@@ -37,16 +37,11 @@ func open(t *testing.T, o redisconn.Options) *redisconn.Client {
 	return c
 }
 
-// eachVersion runs a test against every prepared version at once.
+// eachVersion runs a test against every prepared version, beside other tests.
 func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
 	t.Helper()
 	t.Parallel()
-	for _, version := range redisserver.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			test(t, version)
-		})
-	}
+	redisserver.EachVersion(t, test)
 }
 
 // load starts a server of the given version on an RDB file.

@@ -76,20 +76,10 @@ func problems(c restore.Comparison) []string {
 	return texts
 }
 
-func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
-	t.Helper()
-	for _, version := range redisserver.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			test(t, version)
-		})
-	}
-}
-
 // TestCompareFindsWhatIsNotAsInTheBackup changes one thing after the other in a server
 // that has loaded a backup.
 func TestCompareFindsWhatIsNotAsInTheBackup(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		ctx := t.Context()
 		source := redisserver.Start(t, redisserver.Options{Version: version})
 		require.NoError(t, redisserver.Fill(ctx, source.Client(), 5, 3000))
@@ -229,7 +219,7 @@ func expiryOf(t *testing.T, s *redisserver.Server, key string) int64 {
 
 // TestCompareEvicted: a server that is too small gives keys up.
 func TestCompareEvicted(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		source := redisserver.Start(t, redisserver.Options{Version: version})
 		require.NoError(t, redisserver.Fill(t.Context(), source.Client(), 6, 2000))
 		b, contents := backupOf(t, source)
@@ -261,7 +251,7 @@ func TestCompareEvicted(t *testing.T) {
 // TestCompareExpired: keys whose time comes after the backup are no difference, whether
 // the server has dropped them or not.
 func TestCompareExpired(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		past := time.Now().Add(-time.Minute).UnixMilli()
 		file := filepath.Join(t.TempDir(), "dump.rdb")
 		header := rdbtest.Redis6
@@ -346,7 +336,7 @@ func TestCompareSomeInAnotherDatabase(t *testing.T) {
 
 // TestCompareLargeValues: of what is too large to be asked for, the length counts.
 func TestCompareLargeValues(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		ctx := t.Context()
 		source := redisserver.Start(t, redisserver.Options{Version: version})
 		require.NoError(t, redisserver.Fill(ctx, source.Client(), 7, 1000))

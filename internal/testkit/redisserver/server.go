@@ -52,6 +52,17 @@ func Versions(t testing.TB) []string {
 	return versions
 }
 
+// EachVersion runs a test against every prepared version, at the same time.
+func EachVersion(t *testing.T, test func(t *testing.T, version string)) {
+	t.Helper()
+	for _, version := range Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			test(t, version)
+		})
+	}
+}
+
 // Options says which server to start and how. The zero value is an empty Redis
 // 7.0 without a password, without persistence, on a free port of 127.0.0.1.
 type Options struct {

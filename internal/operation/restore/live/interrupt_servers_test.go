@@ -52,7 +52,7 @@ func options() live.Options {
 func TestOutOfMemory(t *testing.T) {
 	const keys = 50_000
 	b := many(t, keys)
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		ctx := t.Context()
 		g := startTarget(t, version, "maxmemory 6mb")
 		plan := g.plan(b, func(o *live.Options) { o.Memory = true })
@@ -103,7 +103,7 @@ func TestEviction(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	const keys = 30_000
 	b := many(t, keys)
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		for _, replace := range []bool{false, true} {
 			g := startTarget(t, version)
 			plan := g.plan(b, func(o *live.Options) { o.Replace = replace })

@@ -108,27 +108,13 @@ func written(t *testing.T, header string, fill func(*rdbtest.Writer)) restore.Ba
 // assertSame compares everything that two servers hold.
 func assertSame(t *testing.T, want, got *redisserver.Server) {
 	t.Helper()
-	a, err := redisserver.TakeDigest(t.Context(), want.Client())
-	require.NoError(t, err)
-	b, err := redisserver.TakeDigest(t.Context(), got.Client())
-	require.NoError(t, err)
-	require.NoError(t, a.Diff(b))
-}
-
-func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
-	t.Helper()
-	for _, version := range redisserver.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			test(t, version)
-		})
-	}
+	require.NoError(t, redisserver.Compare(t.Context(), want.Client(), got.Client()))
 }
 
 // TestRestoresEverything: an empty server of the same version has the same data
 // afterwards, and nothing is left to go on with.
 func TestRestoresEverything(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		source := redisserver.Start(t, redisserver.Options{Version: version})
 		require.NoError(t, redisserver.Fill(t.Context(), source.Client(), 1, 5000))
 		b := save(t, source)
@@ -270,7 +256,7 @@ func TestFilters(t *testing.T) {
 // TestExpiryTimesAreAbsolute: a key expires when it would have expired, and one whose time
 // has come is left out and counted.
 func TestExpiryTimesAreAbsolute(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		at := time.Now().Add(time.Hour).UnixMilli()
 		b := written(t, rdbtest.Redis6, func(w *rdbtest.Writer) {
 			w.SelectDB(0)
@@ -355,7 +341,7 @@ func (k keeper) Keep(context.Context, *operation.Deployment, operation.Instance)
 // TestLargeValues: values that are too large to be sent whole are built by commands, and
 // nobody sees a half of them. Here every value is.
 func TestLargeValues(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		ctx := t.Context()
 		source := redisserver.Start(t, redisserver.Options{Version: version})
 		require.NoError(t, redisserver.Fill(ctx, source.Client(), 4, 2000))
@@ -381,7 +367,7 @@ func TestLargeValues(t *testing.T) {
 
 // TestStreamedValues: values larger than what is read at once are sent as they come.
 func TestStreamedValues(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		random := rand.New(rand.NewPCG(3, 4))
 		text := func(n int) string {
 			b := make([]byte, n)
@@ -410,7 +396,7 @@ func TestStreamedValues(t *testing.T) {
 
 // TestPatternsAreThoseOfServers compares what patterns match with what KEYS finds.
 func TestPatternsAreThoseOfServers(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		client := redisserver.Start(t, redisserver.Options{Version: version}).Client()
 		random := rand.New(rand.NewPCG(7, 8))
 		word := func(alphabet string, n int) string {

@@ -23,7 +23,7 @@ const keys = 60_000
 // TestWaitsForReplicas: while a replica cannot keep up, sending waits, and the replica
 // never loses its link; one that does not get on at all ends the restore.
 func TestWaitsForReplicas(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
+	redisserver.EachVersion(t, func(t *testing.T, version string) {
 		if version != redisserver.Redis70 && os.Getenv("REDISCTL_PROOF") != "1" {
 			return // it takes long
 		}
