@@ -40,13 +40,13 @@ test-unit: ## Tests that need nothing but Go
 
 .PHONY: test-servers
 test-servers: servers s3-server ## Tests against real Redis and Valkey servers of every version, and a real S3 server
-	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube)
+	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube -e /internal/helm)
 	cd internal/testkit/cluster && go test ./...
 	cd internal/testkit/cluster/components/csi && go test ./...
 
 .PHONY: test-e2e
 test-e2e: cluster-up ## Tests on the real cluster
-	go test -count=1 -timeout 40m ./internal/kube/... ./internal/e2e/...
+	go test -count=1 -timeout 40m ./internal/kube/... ./internal/helm/... ./internal/e2e/...
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

@@ -32,6 +32,10 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
+	"github.com/redisctl/redisctl/internal/operation/upgrade"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/validate"
 	"github.com/redisctl/redisctl/internal/rdb"
 	"github.com/redisctl/redisctl/internal/rdb/analyze"
 	"github.com/redisctl/redisctl/internal/rdb/rdbdiff"
@@ -173,6 +177,26 @@ func documented() map[string]reflect.Type {
 		"SwitchPlan":          reflect.TypeFor[failover.Plan](),
 		"SwitchRecord":        reflect.TypeFor[failover.Record](),
 		"SwitchStatus":        reflect.TypeFor[failover.Status](),
+		"HelmRevision":        reflect.TypeFor[upgrade.Revision](),
+		"UpgradeBackup":       reflect.TypeFor[check.Backup](),
+		"UpgradeCheck":        reflect.TypeFor[check.Report](),
+		"UpgradeHistory":      reflect.TypeFor[upgradeHistory](),
+		"UpgradePlan":         reflect.TypeFor[roll.Plan](),
+		"UpgradeRecord":       reflect.TypeFor[roll.Record](),
+		"UpgradeStatus":       reflect.TypeFor[upgradeStatus](),
+		"Upgraded":            reflect.TypeFor[roll.Result](),
+		"UpgradedPod":         reflect.TypeFor[roll.Replaced](),
+		"UpgradingPod":        reflect.TypeFor[upgradedPod](),
+		"HandOver":            reflect.TypeFor[roll.HandOver](),
+		"UpgradeCommand":      reflect.TypeFor[check.UsedCommand](),
+		"UpgradeFrom":         reflect.TypeFor[check.From](),
+		"UpgradeInstance":     reflect.TypeFor[check.Instance](),
+		"UpgradeObject":       reflect.TypeFor[upgrade.ObjectChange](),
+		"UpgradePreview":      reflect.TypeFor[upgrade.Preview](),
+		"UpgradeSetting":      reflect.TypeFor[check.SettingChange](),
+		"UpgradeTarget":       reflect.TypeFor[check.Target](),
+		"UpgradeTrial":        reflect.TypeFor[check.Trial](),
+		"UpgradeVolume":       reflect.TypeFor[check.Volume](),
 		"Verification":        reflect.TypeFor[snapshot.Verification](),
 		"PrunedStores":        reflect.TypeFor[prunedStores](),
 		"PrunedStore":         reflect.TypeFor[prunedStore](),
@@ -190,6 +214,12 @@ func documented() map[string]reflect.Type {
 		"VolumePlan":          reflect.TypeFor[backup.VolumePlan](),
 		"VolumeSnapshot":      reflect.TypeFor[backup.VolumeSnapshot](),
 		"VolumeSnapshots":     reflect.TypeFor[volumesResult](),
+		"Baseline":            reflect.TypeFor[upgrade.Baseline](),
+		"BaselineData":        reflect.TypeFor[upgrade.BaselineData](),
+		"BaselineInstance":    reflect.TypeFor[upgrade.BaselineInstance](),
+		"BaselineLatency":     reflect.TypeFor[upgrade.Latency](),
+		"Validation":          reflect.TypeFor[validate.Report](),
+		"ValidationCheck":     reflect.TypeFor[validate.Check](),
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/resync"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot/retention"
 )
@@ -80,6 +82,10 @@ func TestOptions(t *testing.T) {
 	fleet.MaxMemory, fleet.MaxSaveAge = 0.5, time.Hour
 	defaultStore := storeOptions{dir: "./" + store}
 	noEncoding := encodingOptions{compress: "none"}
+	defaultRoll := rollOptions{
+		roll: roll.Options{BackupAge: time.Hour, Limits: roll.DefaultLimits()}, check: check.DefaultOptions(),
+		store: defaultStore, encoding: noEncoding,
+	}
 	oneFleet := fleetOptions{parallel: defaultParallel}
 	volumeDefaults := volumeOptions{stop: 2 * time.Minute, start: 5 * time.Minute, hold: 2 * time.Minute}
 	stream := backup.Options{Stall: 15 * time.Second}
@@ -91,6 +97,20 @@ func TestOptions(t *testing.T) {
 		args    []string
 		globals func(*globals)
 	}{
+		{"upgrade validate", upgradeValidateOptions{checks: health.DefaultOptions(), store: defaultStore, encoding: noEncoding}, nil, nil},
+		{
+			"upgrade validate --quick --no-backup --to a,s3://b --compress zstd --encrypt-to k --max-bytes 5 --max-seconds 7s",
+			upgradeValidateOptions{
+				checks: func() health.Options {
+					o := health.DefaultOptions()
+					o.MaxLagBytes, o.MaxSilence = 5, 7*time.Second
+					return o
+				}(),
+				store:    storeOptions{dir: "./" + store, urls: []string{"a", "s3://b"}},
+				encoding: encodingOptions{compress: "zstd", encryptTo: []string{"k"}}, quick: true, noBackup: true,
+			},
+			nil, nil,
+		},
 		{"restore config latest", restoreConfigOptions{source: sourceOptions{store: defaultStore}}, []string{"latest"}, nil},
 		{
 			"restore config f --only a*,b --include-secrets --values v --allow-other-release --ignore-memory --allow-managed --dry-run -y -i k",
@@ -186,6 +206,32 @@ func TestOptions(t *testing.T) {
 				pod: drillPodOptions{image: "i", memory: "4Gi"}, start: time.Second, maxTime: 2 * time.Hour,
 			},
 			[]string{"ID"}, nil,
+		},
+		{
+			"upgrade apply --to 8.0.2 --strategy rolling --failback --set a=b -f v.yaml --backup-to f --start-timeout 1m --pull-timeout 1s --recreate-workload --no-trial --yes",
+			func() upgradeApplyOptions {
+				o := upgradeApplyOptions{
+					target: targetImage{to: "8.0.2"}, strategy: "rolling",
+					values: valueOptions{files: []string{"v.yaml"}, set: []string{"a=b"}},
+				}
+				o.rollOptions = defaultRoll
+				o.store.urls = []string{"f"}
+				o.roll.Failback, o.check.Overrides.Recreate, o.noTrial, o.yes = true, true, true, true
+				o.roll.Limits.Start, o.roll.Limits.Pull = time.Minute, time.Second
+				return o
+			}(), nil, nil,
+		},
+		{"upgrade rollback --list", upgradeRollbackOptions{rollOptions: defaultRoll, list: true}, nil, nil},
+		{"upgrade resume --yes", upgradeResumeOptions{limits: roll.DefaultLimits(), yes: true}, nil, nil},
+		{"upgrade abort --forget", upgradeResumeOptions{limits: roll.DefaultLimits(), forget: true}, nil, nil},
+		{"upgrade check", upgradeCheckOptions{store: defaultStore, trial: 5 * time.Minute, maxAge: 24 * time.Hour}, nil, nil},
+		{
+			"upgrade check --to 8.0.2 --image i --from f --no-trial --trial-timeout 1s --max-backup-age 2h",
+			upgradeCheckOptions{
+				target: targetImage{to: "8.0.2", image: "i"}, store: storeOptions{dir: "./" + store, urls: []string{"f"}},
+				noTrial: true, trial: time.Second, maxAge: 2 * time.Hour,
+			},
+			nil, nil,
 		},
 		{"version", noOptions{}, nil, nil},
 		{"version -o json -v", noOptions{}, nil, func(g *globals) { g.output, g.verbose = "json", true }},

@@ -59,6 +59,7 @@ in the configuration file (backup-dir: ...), except consent such as --yes.`,
 		inGroup("data", a.newRestoreCommand()),
 		inGroup("switch", a.newFailoverCommand()),
 		inGroup("switch", a.newPromoteCommand()),
+		inGroup("switch", a.newUpgradeCommand()),
 		inGroup("tool", a.newCompletionCommand()),
 		inGroup("tool", a.newVersionCommand()),
 	)

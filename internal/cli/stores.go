@@ -46,9 +46,12 @@ func (o *storeOptions) addSource(cmd *cobra.Command) {
 }
 
 // addTargets adds the flags that say where a command stores backups.
-func (o *storeOptions) addTargets(cmd *cobra.Command) {
+func (o *storeOptions) addTargets(cmd *cobra.Command) { o.addTargetsAs(cmd, "to") }
+
+// addTargetsAs is addTargets for a command whose --to is something else.
+func (o *storeOptions) addTargetsAs(cmd *cobra.Command, name string) {
 	o.addFlags(cmd)
-	cmd.Flags().StringSliceVar(&o.urls, "to", nil, "where to store it, instead of --backup-dir: s3://bucket/prefix or a folder (repeatable, or comma-separated)")
+	cmd.Flags().StringSliceVar(&o.urls, name, nil, "where to store it, instead of --backup-dir: s3://bucket/prefix or a folder (repeatable, or comma-separated)")
 	o.addS3Flags(cmd)
 }
 

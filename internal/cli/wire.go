@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/config"
+	"github.com/redisctl/redisctl/internal/helm"
 	"github.com/redisctl/redisctl/internal/kube"
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
@@ -19,6 +20,11 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
+	"github.com/redisctl/redisctl/internal/operation/upgrade"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/validate"
 	"github.com/redisctl/redisctl/internal/redisconn"
 	"github.com/redisctl/redisctl/internal/statefile"
 )
@@ -51,6 +57,17 @@ type backend struct {
 	Rebuild full.Cluster
 	// DrillPods is nil for plain addresses.
 	DrillPods func(d *operation.Deployment, o drillPodOptions) drill.Host
+	// Upgrades and Rollouts are nil for plain addresses.
+	Upgrades upgrade.Releases
+	Rollouts roll.Cluster
+	// Greens and Routes are nil for plain addresses.
+	Greens green.Releases
+	Routes green.Cluster
+	// Logs is nil for plain addresses.
+	Logs validate.Logs
+	// Premises and Trials are nil for plain addresses.
+	Premises check.Cluster
+	Trials   check.Trials
 	// Replayer sends keys; replays have connections of their own.
 	Replayer live.Replayer
 	Names    nameSource
@@ -108,12 +125,14 @@ func (a *app) openKubernetes() (*backend, error) {
 	// A snapshot must not hold up, or be held up by, other connections to the pod.
 	transfers := connector
 	transfers.Dial = client.DialDedicated
+	releases := helm.New(client.RESTConfig(), a.globals.timeout)
 	return &backend{
 		Resolver: client, Connector: connector, Streamer: streamer{transfers}, Saver: saver{connector},
 		Files: client, Objects: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
 		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client, Snapshots: client,
 		Atomic: connector, Volumes: client, Holder: connector, Values: connector, Replayer: transfers, Names: client, close: client.Close,
-		Rebuild: client,
+		Rebuild: client, Upgrades: releases, Rollouts: client, Greens: releases, Routes: client, Logs: client,
+		Premises: client, Trials: kube.TrialHost{Client: client},
 		DrillPods: func(d *operation.Deployment, o drillPodOptions) drill.Host {
 			return kube.DrillHost{Client: client, Deployment: d, Image: o.image, Memory: o.memory}
 		},

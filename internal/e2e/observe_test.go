@@ -16,7 +16,7 @@ import (
 
 // finding, and the other types below, are what a script reads of redisctl's JSON.
 type finding struct {
-	Code, Severity, Subject, Message, Hint string
+	Code, Severity, Subject, Message, Hint, Override string
 }
 
 func codes(findings []finding) []string {

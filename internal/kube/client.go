@@ -168,6 +168,10 @@ func (c *Client) Namespace() string { return c.namespace }
 // pod's service account.
 func (c *Client) Context() string { return c.context }
 
+// RESTConfig returns how the API server is reached, for other clients of the same
+// cluster. The copy is the caller's.
+func (c *Client) RESTConfig() *rest.Config { return rest.CopyConfig(c.config) }
+
 // Close ends the connections into pods. Connections that Dial returned fail
 // from then on.
 func (c *Client) Close() error {

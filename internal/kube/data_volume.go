@@ -305,18 +305,29 @@ func (v dataVolume) Upload(ctx context.Context, dir, name string, size int64, da
 	return v.Helper.Upload(ctx, path.Join(dir, name), size, data, stall)
 }
 
-// freeBytes reads what `df -Pk` prints:
+// freeBytes reads what `df -Pk` prints, see fileSystem.
+func freeBytes(printed string) (int64, error) {
+	_, free, err := fileSystem(printed)
+	return free, err
+}
+
+// fileSystem returns the size of a file system and what is free of it, in bytes, as
+// `df -Pk` prints them:
 //
 //	Filesystem 1024-blocks Used Available Capacity Mounted-on
-func freeBytes(printed string) (int64, error) {
+func fileSystem(printed string) (size, free int64, err error) {
 	lines := strings.Split(strings.TrimSpace(printed), "\n")
 	columns := strings.Fields(lines[len(lines)-1])
 	if len(lines) < 2 || len(columns) < 6 {
-		return 0, fmt.Errorf("df printed %.80q", printed)
+		return 0, 0, fmt.Errorf("df printed %.80q", printed)
 	}
-	kib, err := strconv.ParseInt(columns[3], 10, 64)
+	blocks, err := strconv.ParseInt(columns[1], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("df: %w", err)
+		return 0, 0, fmt.Errorf("df: %w", err)
 	}
-	return kib << 10, nil
+	available, err := strconv.ParseInt(columns[3], 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("df: %w", err)
+	}
+	return blocks << 10, available << 10, nil
 }

@@ -73,6 +73,8 @@ func workload(f found) *operation.Workload {
 		Desired:         f.desired(),
 		Ready:           int(f.Status.ReadyReplicas),
 		Updated:         int(f.Status.UpdatedReplicas),
+		UpdateStrategy:  string(f.Spec.UpdateStrategy.Type),
+		UpdateRevision:  f.Status.UpdateRevision,
 		Container:       f.container.Name,
 		Image:           f.container.Image,
 		Volume:          dataVolumeOf(f),
@@ -327,14 +329,7 @@ func endpoints(service string, all []discoveryv1.EndpointSlice) []string {
 
 // redisConfig reads the redis.conf that the pods are given.
 func (c *Client) redisConfig(parent context.Context, f found) (redis.Config, []operation.Gap, error) {
-	file := "redis.conf"
-	for _, arg := range slices.Concat(f.container.Command, f.container.Args) {
-		if strings.HasSuffix(arg, ".conf") {
-			file = path.Base(arg)
-			break
-		}
-	}
-	for _, source := range configSources(f, file) {
+	for _, source := range configSources(f, configFile(f)) {
 		ctx, cancel := c.bounded(parent)
 		object, err := c.clientset.CoreV1().ConfigMaps(f.Namespace).Get(ctx, source.configMap, metav1.GetOptions{})
 		cancel()
@@ -357,6 +352,16 @@ func (c *Client) redisConfig(parent context.Context, f found) (redis.Config, []o
 		return config, nil, nil
 	}
 	return redis.Config{}, nil, nil
+}
+
+// configFile is the name of the file that the server is started with.
+func configFile(f found) string {
+	for _, arg := range slices.Concat(f.container.Command, f.container.Args) {
+		if strings.HasSuffix(arg, ".conf") {
+			return path.Base(arg)
+		}
+	}
+	return "redis.conf"
 }
 
 // configSource is a place that a redis.conf may come from.

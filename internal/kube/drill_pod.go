@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -69,46 +68,20 @@ func (h DrillHost) Open(ctx context.Context, n drill.Needs) (drill.Server, error
 	if err != nil {
 		return nil, err
 	}
-	if err := h.removeEnded(ctx); err != nil {
+	if err := h.Client.removeEnded(ctx, pod.Namespace, drillApp); err != nil {
 		return nil, err
 	}
-	c := h.Client
-	creating, cancel := c.bounded(ctx)
-	defer cancel()
-	if _, err := c.clientset.CoreV1().Pods(pod.Namespace).Create(creating, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-		return nil, c.failure(ctx, request{verb: "create", resource: "pods", namespace: pod.Namespace}, err)
+	helper, err := h.Client.createPod(ctx, pod)
+	if err != nil {
+		return nil, err
 	}
-	s := &drillServer{helper: &Helper{client: c, namespace: pod.Namespace, name: pod.Name}, password: rand.Text()}
+	s := &drillServer{helper: helper, password: rand.Text()}
 	if err := s.begin(ctx, n); err != nil {
 		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), helperStart)
 		defer cancel()
 		return nil, errors.Join(err, s.Close(removing))
 	}
 	return s, nil
-}
-
-// removeEnded deletes the drill pods of the namespace that do not run any more: those of
-// a redisctl that was killed end by themselves, but stay as objects.
-func (h DrillHost) removeEnded(parent context.Context) error {
-	c := h.Client
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	pods := c.clientset.CoreV1().Pods(h.namespace())
-	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: nameLabel + "=" + drillApp})
-	if err != nil {
-		return c.failure(parent, request{verb: "list", resource: "pods", namespace: h.namespace()}, err)
-	}
-	for i := range list.Items {
-		pod := &list.Items[i]
-		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
-			continue
-		}
-		err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return c.failure(parent, request{verb: "delete", resource: "pods", namespace: h.namespace(), name: pod.Name}, err)
-		}
-	}
-	return nil
 }
 
 // drillScript waits for the file redisctl-start and becomes the server.
@@ -245,7 +218,7 @@ type drillServer struct {
 
 // begin waits for the pod, and asks for its server's version and the room on its node.
 func (s *drillServer) begin(ctx context.Context, n drill.Needs) error {
-	if err := s.helper.awaitRunning(ctx); err != nil {
+	if err := s.helper.awaitRunning(ctx, helperStart); err != nil {
 		return err
 	}
 	free, err := dataVolume{Helper: s.helper}.FreeSpace(ctx, drillFolder)
@@ -255,7 +228,7 @@ func (s *drillServer) begin(ctx context.Context, n drill.Needs) error {
 	if free < diskNeeded(n) {
 		return s.helper.failed("making room", fmt.Errorf("its node has %s of disk left, the backup needs %s", operation.Bytes(free), operation.Bytes(diskNeeded(n))))
 	}
-	pod, err := s.read(ctx)
+	pod, err := s.helper.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -274,17 +247,6 @@ func (s *drillServer) begin(ctx context.Context, n drill.Needs) error {
 		return s.helper.failed("asking for its version", err)
 	}
 	return nil
-}
-
-func (s *drillServer) read(parent context.Context) (*corev1.Pod, error) {
-	c := s.helper.client
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	pod, err := c.clientset.CoreV1().Pods(s.helper.namespace).Get(ctx, s.helper.name, metav1.GetOptions{})
-	if err != nil {
-		return nil, c.failure(parent, request{verb: "get", resource: "pods", namespace: s.helper.namespace, name: s.helper.name}, err)
-	}
-	return pod, nil
 }
 
 // Name implements drill.Server.
@@ -325,27 +287,11 @@ func (s *drillServer) Start(ctx context.Context, config []string) error {
 
 // Ended implements drill.Server.
 func (s *drillServer) Ended(ctx context.Context) error {
-	pod, err := s.read(ctx)
-	if err != nil {
+	end, err := s.helper.end(ctx, drillLogLines)
+	if err != nil || end == nil {
 		return err
 	}
-	status := containerStatus(pod.Status.ContainerStatuses, helperContainer)
-	var ended *corev1.ContainerStateTerminated
-	if status != nil {
-		ended = status.State.Terminated
-	}
-	if ended == nil && pod.Status.Phase != corev1.PodFailed {
-		return nil
-	}
-	end := &drill.EndError{Code: -1, Reason: prefixed(pod.Status.Reason, pod.Status.Message)}
-	if ended != nil && pod.Status.Reason == "" { // else the node has ended it
-		end.Code, end.Reason = int(ended.ExitCode), termination(ended)
-	}
-	lines, err := s.helper.client.LastLines(ctx, s.deployment, s.deployment.Instances[0], drillLogLines)
-	if err == nil { // the reason alone is better than why there is no more
-		end.Log = lines
-	}
-	return end
+	return &drill.EndError{Code: end.code, Reason: end.reason, Log: end.log}
 }
 
 // Close implements drill.Server.

@@ -228,19 +228,24 @@ func (f *remoteFile) failed(err error) error {
 
 // FreeSpace returns the free bytes of the file system that holds path in the
 // Redis container, as df reports them. The container needs df.
-func (c *Client) FreeSpace(parent context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error) {
+func (c *Client) FreeSpace(ctx context.Context, d *operation.Deployment, i operation.Instance, path string) (int64, error) {
+	_, free, err := c.Space(ctx, d, i, path)
+	return free, err
+}
+
+// Space implements check.Cluster like FreeSpace.
+func (c *Client) Space(parent context.Context, d *operation.Deployment, i operation.Instance, path string) (size, free int64, err error) {
 	ctx, cancel := c.bounded(parent)
 	defer cancel()
 	out, said := firstBytes{limit: messageLimit}, firstBytes{limit: messageLimit}
-	err := c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container, []string{"df", "-Pk", path}, nil, &out, &said)
+	err = c.Exec(ctx, d.Namespace, i.Name, d.Workload.Container, []string{"df", "-Pk", path}, nil, &out, &said)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	free, err := freeBytes(out.String())
-	if err != nil {
-		return 0, fmt.Errorf("%s/%s: %w", d.Namespace, i.Name, err)
+	if size, free, err = fileSystem(out.String()); err != nil {
+		return 0, 0, fmt.Errorf("%s/%s: %w", d.Namespace, i.Name, err)
 	}
-	return free, nil
+	return size, free, nil
 }
 
 // lockTTL is how long the lock outlives a process that was killed.

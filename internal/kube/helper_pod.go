@@ -62,6 +62,8 @@ const (
 type Helper struct {
 	client          *Client
 	namespace, name string
+	// container is the one that counts.
+	container string
 }
 
 // StartHelper creates a helper pod and returns when it runs. The caller removes it;
@@ -79,12 +81,10 @@ func (c *Client) StartHelper(ctx context.Context, d *operation.Deployment, s Hel
 	if err := h.Remove(ctx); err != nil {
 		return nil, err
 	}
-	creating, cancel := c.bounded(ctx)
-	defer cancel()
-	if _, err := c.clientset.CoreV1().Pods(d.Namespace).Create(creating, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-		return nil, c.failure(ctx, request{verb: "create", resource: "pods", namespace: d.Namespace}, err)
+	if h, err = c.createPod(ctx, pod); err != nil {
+		return nil, err
 	}
-	if err := h.awaitRunning(ctx); err != nil {
+	if err := h.awaitRunning(ctx, helperStart); err != nil {
 		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 		defer cancel()
 		return nil, errors.Join(err, h.Remove(removing))
@@ -92,23 +92,94 @@ func (c *Client) StartHelper(ctx context.Context, d *operation.Deployment, s Hel
 	return h, nil
 }
 
-// awaitRunning returns when the container runs, and fails early when it cannot.
-func (h *Helper) awaitRunning(parent context.Context) error {
-	ctx, cancel := context.WithTimeout(parent, helperStart)
+// createPod creates a short-lived pod, which the caller removes.
+func (c *Client) createPod(parent context.Context, pod *corev1.Pod) (*Helper, error) {
+	ctx, cancel := c.bounded(parent)
 	defer cancel()
-	reason := "the pod is not scheduled"
+	if _, err := c.clientset.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
+		return nil, c.failure(parent, request{verb: "create", resource: "pods", namespace: pod.Namespace}, err)
+	}
+	return &Helper{client: c, namespace: pod.Namespace, name: pod.Name, container: pod.Spec.Containers[0].Name}, nil
+}
+
+// removeEnded deletes the short-lived pods of one kind that do not run any more: those of
+// a redisctl that was killed end by themselves, but stay as objects.
+func (c *Client) removeEnded(parent context.Context, namespace, app string) error {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	pods := c.clientset.CoreV1().Pods(namespace)
+	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: nameLabel + "=" + app})
+	if err != nil {
+		return c.failure(parent, request{verb: "list", resource: "pods", namespace: namespace}, err)
+	}
+	for i := range list.Items {
+		pod := &list.Items[i]
+		if !hasEnded(pod) && !isOverdue(pod) {
+			continue
+		}
+		err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return c.failure(parent, request{verb: "delete", resource: "pods", namespace: namespace, name: pod.Name}, err)
+		}
+	}
+	return nil
+}
+
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+}
+
+// isOverdue reports whether a pod is older than it may become. One that no node has room
+// for does not end by itself: its deadline counts from when a kubelet has it.
+func isOverdue(pod *corev1.Pod) bool {
+	const clocks = time.Minute // may differ by so much
+	life := pod.Spec.ActiveDeadlineSeconds
+	return life != nil && time.Since(pod.CreationTimestamp.Time) > time.Duration(*life)*time.Second+clocks
+}
+
+// podError says why the container of a short-lived pod does not run.
+type podError struct {
+	// image is set when its image could not be had, ended when a container has run and
+	// ended.
+	image, ended    bool
+	reason, message string
+}
+
+func (e *podError) Error() string { return prefixed(e.reason, e.message) }
+
+// pullPatience is how long an image may fail to be pulled: a registry may be away for a
+// moment.
+const pullPatience = 15 * time.Second
+
+// awaitRunning returns when the container runs, and fails early, with a *podError, when it
+// cannot.
+func (h *Helper) awaitRunning(parent context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(parent, limit)
+	defer cancel()
+	waiting := podError{reason: "the pod is not scheduled"}
+	var pullFailed time.Time
 	for {
 		pod, err := h.client.clientset.CoreV1().Pods(h.namespace).Get(ctx, h.name, metav1.GetOptions{})
 		if err == nil {
-			state := podState(pod, helperContainer)
-			switch {
-			case state.ContainerRunning:
+			state := podState(pod, h.container)
+			if state.ContainerRunning {
 				return nil
-			case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded,
-				slices.Contains([]string{"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}, state.Reason):
-				return h.failed("starting", errors.New(prefixed(state.Reason, state.Message)))
 			}
-			reason = prefixed(state.Reason, state.Message)
+			next := startError(pod, state)
+			if next.image && waiting.image && !strings.HasSuffix(next.reason, "ErrImagePull") {
+				next = waiting // a back-off does not say why
+			}
+			waiting = next
+			switch {
+			case !waiting.image:
+				pullFailed = time.Time{}
+			case pullFailed.IsZero():
+				pullFailed = time.Now()
+			}
+			hopeless := slices.Contains([]string{"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}, strings.TrimPrefix(waiting.reason, "Init:"))
+			if waiting.ended || hopeless || waiting.image && time.Since(pullFailed) > pullPatience {
+				return h.failed("starting", &waiting)
+			}
 		} else if ctx.Err() == nil {
 			return h.client.failure(parent, request{verb: "get", resource: "pods", namespace: h.namespace, name: h.name}, err)
 		}
@@ -117,10 +188,69 @@ func (h *Helper) awaitRunning(parent context.Context) error {
 			if parent.Err() != nil {
 				return h.failed("starting", context.Cause(parent))
 			}
-			return h.failed("starting", operation.Errorf(operation.TimedOut, "it does not run after %s: %s", helperStart, reason))
+			return h.failed("starting", operation.Errorf(operation.TimedOut, "it does not run after %s: %w", limit, &waiting))
 		case <-time.After(helperInterval):
 		}
 	}
+}
+
+// startError says what keeps a pod from running.
+func startError(pod *corev1.Pod, state *operation.Pod) podError {
+	// https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff
+	pulls := []string{"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable"}
+	return podError{
+		reason: state.Reason, message: state.Message, ended: hasEnded(pod),
+		image: slices.Contains(pulls, strings.TrimPrefix(state.Reason, "Init:")),
+	}
+}
+
+// podEnd says how the server of a short-lived pod has ended.
+type podEnd struct {
+	// code is its exit code; -1 when there is none.
+	code   int
+	reason string
+	// log is what it printed last.
+	log []string
+}
+
+// end returns nil while the pod's container runs.
+func (h *Helper) end(ctx context.Context, lines int) (*podEnd, error) {
+	pod, err := h.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := h.container
+	var ended *corev1.ContainerStateTerminated
+	for _, status := range pod.Status.InitContainerStatuses {
+		if t := status.State.Terminated; t != nil && t.ExitCode != 0 {
+			name, ended = status.Name, t
+		}
+	}
+	if status := containerStatus(pod.Status.ContainerStatuses, h.container); ended == nil && status != nil {
+		ended = status.State.Terminated
+	}
+	if ended == nil && pod.Status.Phase != corev1.PodFailed {
+		return nil, nil
+	}
+	end := &podEnd{code: -1, reason: prefixed(pod.Status.Reason, pod.Status.Message)}
+	if ended != nil && pod.Status.Reason == "" { // else the node has ended it
+		end.code, end.reason = int(ended.ExitCode), termination(ended)
+	}
+	d := &operation.Deployment{Namespace: h.namespace, Workload: &operation.Workload{Container: name}}
+	if printed, err := h.client.LastLines(ctx, d, operation.Instance{Name: h.name}, lines); err == nil {
+		end.log = printed // the reason alone is better than why there is no more
+	}
+	return end, nil
+}
+
+func (h *Helper) read(parent context.Context) (*corev1.Pod, error) {
+	ctx, cancel := h.client.bounded(parent)
+	defer cancel()
+	pod, err := h.client.clientset.CoreV1().Pods(h.namespace).Get(ctx, h.name, metav1.GetOptions{})
+	if err != nil {
+		return nil, h.client.failure(parent, request{verb: "get", resource: "pods", namespace: h.namespace, name: h.name}, err)
+	}
+	return pod, nil
 }
 
 func (h *Helper) failed(phase string, err error) error {
@@ -158,7 +288,7 @@ func (h *Helper) Run(ctx context.Context, script string, arguments ...string) (s
 func (h *Helper) execute(ctx context.Context, stdin io.Reader, script string, arguments ...string) (string, error) {
 	out, said := firstBytes{limit: 1 << 20}, firstBytes{limit: messageLimit}
 	command := append([]string{"sh", "-c", script, "sh"}, arguments...)
-	err := h.client.Exec(ctx, h.namespace, h.name, helperContainer, command, stdin, &out, &said)
+	err := h.client.Exec(ctx, h.namespace, h.name, h.container, command, stdin, &out, &said)
 	var exit *ExitError
 	if errors.As(err, &exit) && said.Len() > 0 {
 		err = h.failed("working on the volume", errors.New(firstLine(said.String())))

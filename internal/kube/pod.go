@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -20,6 +21,7 @@ func podState(pod *corev1.Pod, container string) *operation.Pod {
 		Phase:    string(pod.Status.Phase),
 		Deleting: pod.DeletionTimestamp != nil,
 		Created:  pod.CreationTimestamp.Time,
+		Revision: pod.Labels[appsv1.StatefulSetRevisionLabel],
 	}
 	for _, c := range pod.Spec.Containers {
 		if c.Name == container {

@@ -133,8 +133,10 @@ func (c chart) objects() []runtime.Object {
 			Replicas:    &c.replicas,
 			Selector:    &metav1.LabelSelector{MatchLabels: selector},
 			Template:    corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: podLabels}, Spec: template},
+
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
 		},
-		Status: appsv1.StatefulSetStatus{ReadyReplicas: c.replicas, UpdatedReplicas: c.replicas},
+		Status: appsv1.StatefulSetStatus{ReadyReplicas: c.replicas, UpdatedReplicas: c.replicas, UpdateRevision: "redis-5f"},
 	}
 	set.UID = types.UID(c.namespace + "/" + c.fullName)
 	set.ResourceVersion = "41"
@@ -196,7 +198,8 @@ func (c chart) objects() []runtime.Object {
 	for _, pod := range c.pods {
 		pod.Namespace = c.namespace
 		pod.Name = fmt.Sprintf("%s-%s", c.fullName, pod.Name)
-		pod.Labels = podLabels
+		pod.Labels = maps.Clone(podLabels)
+		pod.Labels[appsv1.StatefulSetRevisionLabel] = "redis-4c"
 		if pod.OwnerReferences == nil {
 			pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: set.Name, UID: set.UID, Controller: ptr.To(true)}}
 		}
@@ -284,7 +287,7 @@ func TestResolveStandalone(t *testing.T) {
 		Chart:     "redis-1.4.2",
 		Workload: &operation.Workload{
 			Kind: "StatefulSet", Name: "redis", UID: "prod/redis", ResourceVersion: "41", ServiceName: "redis",
-			Desired: 1, Ready: 1, Updated: 1, Container: "redis", Image: "redis:7.0.15",
+			Desired: 1, Ready: 1, Updated: 1, UpdateStrategy: "OnDelete", UpdateRevision: "redis-5f", Container: "redis", Image: "redis:7.0.15",
 			Volume:      operation.Volume{Kind: operation.VolumeClaimTemplate, Claim: "data", MountPath: "/data"},
 			Annotations: map[string]string{"redisctl.io/primary": "redis-0"},
 		},
@@ -293,7 +296,7 @@ func TestResolveStandalone(t *testing.T) {
 			Name: "redis-0", Ordinal: 0, Host: "10.0.0.1", Port: 6379,
 			Pod: &operation.Pod{
 				UID: "uid-0", Node: "node-1", Phase: "Running", Ready: true, ContainerRunning: true,
-				Image: "redis:7.0.15", Restarts: 1, Created: created,
+				Image: "redis:7.0.15", Revision: "redis-4c", Restarts: 1, Created: created,
 			},
 		}},
 		Credentials: operation.CredentialSource{Kind: "none"},

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/redisctl/redisctl/internal/operation"
 )
@@ -98,17 +99,20 @@ func (c *Client) DialService(
 }
 
 // DeletePod deletes the pod of an instance, so that its process ends and its
-// workload makes a new one. The process gets grace to end by itself. A pod of that
-// name which is not the one that was observed is left alone.
+// workload makes a new one. The process gets grace to end by itself, or with a negative
+// one as long as its pod says. A pod of that name which is not the one that was observed is left alone.
 //
 // The API server forgets the pod only when its kubelet says that the process has
 // ended: on a node that is gone it stays in Terminating, and never runs twice.
 func (c *Client) DeletePod(parent context.Context, d *operation.Deployment, i operation.Instance, grace time.Duration) error {
 	ctx, cancel := c.bounded(parent)
 	defer cancel()
-	seconds := max(1, int64(grace/time.Second)) // 0 would not wait for the kubelet
+	var seconds *int64
+	if grace >= 0 {
+		seconds = ptr.To(max(1, int64(grace/time.Second))) // 0 would not wait for the kubelet
+	}
 	err := c.clientset.CoreV1().Pods(d.Namespace).Delete(ctx, i.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: &seconds, Preconditions: metav1.NewUIDPreconditions(i.Pod.UID),
+		GracePeriodSeconds: seconds, Preconditions: metav1.NewUIDPreconditions(i.Pod.UID),
 	})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return c.failure(parent, request{verb: "delete", resource: "pods", namespace: d.Namespace, name: i.Name}, err)

@@ -118,18 +118,27 @@ func containerOf(set *appsv1.StatefulSet, name string) *corev1.Container {
 	return &corev1.Container{Name: name}
 }
 
-// LastLines returns what the server's container of an instance printed last: in the
-// run before, when it does not run.
+// LastLines returns what the server's container of an instance printed last: of one that
+// was restarted, what it printed before it ended.
 func (c *Client) LastLines(parent context.Context, d *operation.Deployment, i operation.Instance, lines int) ([]string, error) {
-	previous := i.Pod != nil && !i.Pod.ContainerRunning && i.Pod.Restarts > 0
+	options := corev1.PodLogOptions{
+		Container: d.Workload.Container, Previous: i.Pod != nil && i.Pod.Restarts > 0, TailLines: ptr.To(int64(lines)),
+		LimitBytes: ptr.To[int64](64 << 10),
+	}
+	text, err := c.lines(parent, d.Namespace, i.Name, &options)
+	if err != nil && options.Previous { // the kubelet has removed it
+		options.Previous = false
+		return c.lines(parent, d.Namespace, i.Name, &options)
+	}
+	return text, err
+}
+
+func (c *Client) lines(parent context.Context, namespace, pod string, options *corev1.PodLogOptions) ([]string, error) {
 	ctx, cancel := c.bounded(parent)
 	defer cancel()
-	stream, err := c.clientset.CoreV1().Pods(d.Namespace).GetLogs(i.Name, &corev1.PodLogOptions{
-		Container: d.Workload.Container, Previous: previous, TailLines: ptr.To(int64(lines)),
-		LimitBytes: ptr.To[int64](64 << 10),
-	}).Stream(ctx)
+	stream, err := c.clientset.CoreV1().Pods(namespace).GetLogs(pod, options).Stream(ctx)
 	if err != nil {
-		return nil, c.failure(parent, request{verb: "get", resource: "pods/log", namespace: d.Namespace, name: i.Name}, err)
+		return nil, c.failure(parent, request{verb: "get", resource: "pods/log", namespace: namespace, name: pod}, err)
 	}
 	defer func() { _ = stream.Close() }() // it was read to its end
 	var text []string
@@ -138,7 +147,7 @@ func (c *Client) LastLines(parent context.Context, d *operation.Deployment, i op
 		text = append(text, scanner.Text())
 	}
 	if err := scanner.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
-		return text, fmt.Errorf("reading the log of %s: %w", i.Name, err)
+		return text, fmt.Errorf("reading the log of %s: %w", pod, err)
 	}
 	return text, nil
 }

@@ -85,6 +85,11 @@ type Workload struct {
 	ServiceName string
 	// Desired, Ready and Updated count pods.
 	Desired, Ready, Updated int
+	// UpdateStrategy is RollingUpdate, or OnDelete: pods then stay as they are until
+	// somebody deletes them.
+	UpdateStrategy string
+	// UpdateRevision names the newest revision of the pod template.
+	UpdateRevision string
 	// Container is the name of the container that runs redis-server.
 	Container string
 	// Image that the pod template asks for.
@@ -153,6 +158,9 @@ type Instance struct {
 	// parts. Other instances name this one by them (INFO replication).
 	Host string
 	Port int
+	// Domain is what the pod's DNS name ends with, where it differs from instance to
+	// instance: those of two releases that are looked at as one. Empty otherwise.
+	Domain string
 	// Pod is nil for plain addresses.
 	Pod *Pod
 }
@@ -194,8 +202,10 @@ type Pod struct {
 	// Unschedulable, ...). Empty when all is well.
 	Reason string
 	// Message explains Reason, at most one line.
-	Message  string
-	Image    string
+	Message string
+	Image   string
+	// Revision of the workload's pod template that the pod was made from.
+	Revision string
 	Restarts int
 	// LastExit is how the Redis container ended the last time, for example
 	// "OOMKilled, exit code 137". Empty when it has not been restarted.
@@ -227,6 +237,15 @@ func (d *Deployment) Intended() string {
 		return ""
 	}
 	return d.Workload.Annotations[NotePrimary]
+}
+
+// ServedBy names the release that serves the clients of this one, because a cutover has
+// moved them. Empty when it serves them itself. It is as old as the Deployment.
+func (d *Deployment) ServedBy() string {
+	if d.Workload == nil {
+		return ""
+	}
+	return d.Workload.Annotations[NoteServedBy]
 }
 
 // Instance returns the instance with the given name, or nil.

@@ -79,6 +79,21 @@ const (
 	NotePrimary = "redisctl.dev/primary"
 	// NoteRestore holds the record of an unfinished restore as JSON.
 	NoteRestore = "redisctl.dev/restore"
+	// NoteUpgrade holds the record of an unfinished upgrade as JSON.
+	NoteUpgrade = "redisctl.dev/upgrade"
+	// NoteUpgraded holds, as JSON, how the release was before the last upgrade, which
+	// `upgrade validate` compares with.
+	NoteUpgraded = "redisctl.dev/upgraded"
+	// NoteGreen holds, as JSON, the record of a second release that is to take over, or has
+	// taken over, the clients of this one. NoteBlue, at the second, names the first.
+	NoteGreen = "redisctl.dev/green"
+	NoteBlue  = "redisctl.dev/blue"
+	// NoteCutover holds the record of an unfinished switch between the two, as
+	// NoteFailover does.
+	NoteCutover = "redisctl.dev/cutover"
+	// NoteServedBy names the release that serves this one's clients: none of its own
+	// servers is to become the primary.
+	NoteServedBy = "redisctl.dev/served-by"
 	// NoteSettings holds, as JSON, the settings that a backup changes while it copies.
 	NoteSettings = "redisctl.dev/backup-settings"
 )

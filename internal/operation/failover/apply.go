@@ -73,7 +73,7 @@ func (f Failover) newSwitching(plan *Plan) *switching {
 		plan: plan, from: plan.topology.Member(plan.From),
 		handover: handover{
 			Failover: f, object: plan.Object, deployment: d, topology: &plan.topology, limits: plan.options.Limits,
-			to: plan.topology.Member(plan.To), repoint: plan.Followers, untried: plan.untried,
+			to: plan.topology.Member(plan.To), repoint: plan.Followers, untried: plan.untried, old: plan.From,
 		},
 		result: Result{Namespace: d.Namespace, Release: d.Release, Name: d.Name, From: plan.From, To: plan.To, Settled: newSettled()},
 	}

@@ -34,7 +34,10 @@ type Failover struct {
 	// need it.
 	Resolver operation.Resolver
 	// Copies compares and keeps data sets. Heal and Force need it.
-	Copies   Copies
+	Copies Copies
+	// LeaveOld completes a planned switch also while the old primary is not in sync with
+	// the new one: it is about to be replaced, and may be too old to copy its data.
+	LeaveOld bool
 	Reporter operation.Reporter
 	Now      func() time.Time
 	// By names the operator in records.

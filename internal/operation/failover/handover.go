@@ -58,6 +58,8 @@ type handover struct {
 	untried map[string]string
 	// demoted are the primaries that were, with their writes paused.
 	demoted []demotion
+	// old is the primary of a planned switch.
+	old     string
 	servers map[string]operation.Server
 	before  syncCounts
 	begun   time.Time
@@ -222,7 +224,7 @@ func (h *handover) verify(ctx context.Context) error {
 	h.Reporter.Step("waiting until everybody follows %s", h.to.Name)
 	tasks := []func() error{func() error { return h.tryServices(ctx) }}
 	for name := range h.servers {
-		if name == h.to.Name {
+		if name == h.to.Name || h.LeaveOld && name == h.old {
 			continue
 		}
 		h.settled.Followers = append(h.settled.Followers, name)

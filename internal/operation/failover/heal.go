@@ -110,6 +110,14 @@ func (f Failover) planHeal(ctx context.Context, d *operation.Deployment, o HealO
 		Demote: []string{}, Repoint: []string{}, Services: []Move{}, Losses: []Loss{},
 		deployment: d, topology: t, options: o,
 	}
+	if by := d.ServedBy(); by != "" {
+		plan.Findings = append(plan.Findings, operation.Finding{
+			Code: "served-elsewhere", Severity: operation.Critical, Subject: plan.Object,
+			Message: "its clients are served by the release " + by + ": none of its own servers is to become the primary",
+			Hint:    "redisctl upgrade failback brings them back",
+		})
+		return plan, nil
+	}
 	noted, err := f.Notes.Note(ctx, d, operation.NotePrimary)
 	if err != nil {
 		return nil, err

@@ -131,7 +131,7 @@ func Judge(t *topology.Topology, now time.Time, o Options) Report {
 // Services reach the primary. The result is never nil.
 func Replication(t *topology.Topology, o Options) []operation.Finding {
 	found := append([]operation.Finding{},
-		slices.Concat(checkServed(t), checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
+		slices.Concat(checkServed(t), checkUpgrade(t), checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
 	sortFindings(found)
 	return found
 }

@@ -308,3 +308,32 @@ func TestNoPermissionAtAllIsAnErrorAndNotAReport(t *testing.T) {
 	_, err := health.Check(context.Background(), fleet, d, time.Now(), health.DefaultOptions())
 	assert.Equal(t, operation.Denied, operation.KindOf(err))
 }
+
+// TestUpgrade: an upgrade that was interrupted, and the workload that it holds.
+func TestUpgrade(t *testing.T) {
+	const record = `{"to":"redis:8.0","by":"ops@bastion","begun":"2026-11-23T19:00:00Z","phase":"rolling"}`
+	for name, c := range map[string]struct {
+		note, strategy string
+		codes          []string
+		message        string
+	}{
+		"begun": {record, "RollingUpdate", []string{"unfinished-upgrade"},
+			"the upgrade to redis:8.0 was begun by ops@bastion at 2026-11-23T19:00:00Z and is not finished (phase: rolling)"},
+		"held":              {record, health.OnDelete, []string{"unfinished-upgrade", "update-held"}, "to redis:8.0"},
+		"not ours":          {"what is this", "RollingUpdate", []string{"unfinished-upgrade"}, "an upgrade was begun and is not finished"},
+		"the user's choice": {"", health.OnDelete, []string{}, ""},
+	} {
+		d, fleet := scene()
+		d.Workload.Annotations = map[string]string{operation.NoteUpgrade: c.note}
+		d.Workload.UpdateStrategy = c.strategy
+		codes := []string{}
+		report := check(t, d, fleet)
+		for _, f := range report.Findings {
+			codes = append(codes, f.Code)
+		}
+		assert.Equal(t, c.codes, codes, name)
+		if len(c.codes) > 0 {
+			assert.Contains(t, report.Findings[0].Message, c.message, name)
+		}
+	}
+}

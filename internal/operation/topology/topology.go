@@ -183,6 +183,9 @@ func isIPv4(host string) bool { return strings.Trim(host, "0123456789.") == "" }
 // m's own first label. The pod's IP is the answer when no replica uses a name, and
 // the listed host and port for a server without Kubernetes.
 func (t *Topology) Address(m *Member) (host string, port int) {
+	if m.Domain != "" {
+		return m.Name + "." + m.Domain, m.Port
+	}
 	for i := range t.Members {
 		up := t.Members[i].Replication.Upstream
 		if m.Pod == nil || up == nil || net.ParseIP(up.Host) != nil {

@@ -303,9 +303,9 @@ func (w *Writer) Discard() {
 // RFC 8878 recommends every decoder to support. `zstd -19` needs no more.
 const MaxWindow = 8 << 20
 
-// encoderWindow is half of it: RDB files hardly become smaller with more, and the
+// encoderWindow is a quarter of it: RDB files hardly become smaller with more, and the
 // encoder needs twice as much memory.
-const encoderWindow = MaxWindow / 2
+const encoderWindow = MaxWindow / 4
 
 // encoderThreads lets one block be compressed while the next one is received.
 // More would not be faster than any server sends, and each takes memory.

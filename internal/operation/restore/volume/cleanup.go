@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -109,4 +110,37 @@ func (r Restore) Cleanup(ctx context.Context, p *CleanupPlan) error {
 		}
 	}
 	return nil
+}
+
+// SetAside moves the data files of an instance into a folder of its volume, where Cleanup
+// finds them, so that its server starts without data the next time. It returns the
+// folder, "" when the instance has no volume: then nothing outlives its pod.
+func (r Restore) SetAside(ctx context.Context, d *operation.Deployment, i operation.Instance) (kept string, err error) {
+	claim := i.Name
+	switch v := d.Workload.Volume; v.Kind {
+	case operation.VolumeNone:
+		return "", nil
+	case operation.VolumeExistingClaim:
+		claim = v.Claim
+	default:
+		claim = v.Claim + "-" + claim
+	}
+	layout, err := layoutOf(d.Config, d.Workload.Volume.MountPath)
+	if err != nil {
+		return "", err
+	}
+	node := ""
+	if i.Pod != nil {
+		node = i.Pod.Node
+	}
+	volume, err := r.Volumes.OpenVolume(ctx, d, claim, node, "")
+	if err != nil {
+		return "", err
+	}
+	stamp := r.Now().UTC().Format(stampLayout)
+	swap := Swap{Dir: layout.Dir, Staged: "redisctl-none-" + stamp, Kept: keptPrefix + stamp, Names: layout.names()}
+	err = volume.Swap(ctx, swap)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultLimits().Stop)
+	defer cancel()
+	return swap.Kept, errors.Join(err, volume.Close(closing))
 }

@@ -1,0 +1,86 @@
+package roll
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/redisctl/redisctl/internal/operation"
+)
+
+// Phase is how far an upgrade has come. Each is recorded before its first change.
+type Phase string
+
+// The phases.
+const (
+	// PhasePreparing: the first pod becomes the primary, the workload is held.
+	PhasePreparing Phase = "preparing"
+	// PhaseChanging: Helm makes the next revision.
+	PhaseChanging Phase = "changing"
+	// PhaseRolling: pods are replaced.
+	PhaseRolling Phase = "rolling"
+	// PhaseUndoing: Helm goes back, and the pods that were replaced.
+	PhaseUndoing Phase = "undoing"
+)
+
+// Record is an unfinished upgrade.
+type Record struct {
+	// Operation is the command: "upgrade apply" or "upgrade rollback".
+	Operation string `json:"operation"`
+	// From and To are images.
+	From  string    `json:"from"`
+	To    string    `json:"to"`
+	Begun time.Time `json:"begun"`
+	By    string    `json:"by"`
+	Phase Phase     `json:"phase"`
+	// Strategy is how pods are replaced.
+	Strategy Strategy `json:"strategy"`
+	// Former is Helm's revision before, Revision the one that was made, 0 before it is.
+	Former   int `json:"formerRevision"`
+	Revision int `json:"revision,omitempty"`
+	// Update is the workload's revision that the pods are to have.
+	Update string `json:"update,omitempty"`
+	// Held is the update strategy that the workload gets back.
+	Held string `json:"held,omitempty"`
+	// Recreated is set before the workload is made anew.
+	Recreated bool `json:"recreated,omitempty"`
+	// Failback makes the first pod the primary again at the end.
+	Failback   bool   `json:"failback,omitempty"`
+	AllowOlder bool   `json:"allowOlder,omitempty"`
+	Backup     string `json:"backup,omitempty"`
+}
+
+// Unfinished returns the record of an unfinished upgrade, or nil.
+func (r Roll) Unfinished(ctx context.Context, d *operation.Deployment) (*Record, error) {
+	text, err := r.Notes.Note(ctx, d, operation.NoteUpgrade)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	record := new(Record)
+	if err := json.Unmarshal([]byte(text), record); err != nil {
+		return nil, &operation.Error{
+			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteUpgrade, Err: err,
+			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no upgrade is in progress",
+		}
+	}
+	return record, nil
+}
+
+// enter records that a phase begins.
+func (x *rolling) enter(ctx context.Context, phase Phase) error {
+	x.record.Phase = phase
+	return x.save(ctx)
+}
+
+func (x *rolling) save(ctx context.Context) error {
+	text, err := json.Marshal(x.record)
+	if err != nil {
+		return fmt.Errorf("encoding the record: %w", err)
+	}
+	return x.Notes.SetNotes(ctx, x.deployment, map[string]string{operation.NoteUpgrade: string(text)})
+}
+
+func (x *rolling) forget(ctx context.Context) error {
+	return x.Notes.SetNotes(ctx, x.deployment, map[string]string{operation.NoteUpgrade: ""})
+}
