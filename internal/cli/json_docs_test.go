@@ -34,6 +34,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/validate"
 	"github.com/redisctl/redisctl/internal/rdb"
@@ -177,6 +178,12 @@ func documented() map[string]reflect.Type {
 		"SwitchPlan":          reflect.TypeFor[failover.Plan](),
 		"SwitchRecord":        reflect.TypeFor[failover.Record](),
 		"SwitchStatus":        reflect.TypeFor[failover.Status](),
+		"SecondRelease":       reflect.TypeFor[green.Result](),
+		"SecondReleasePlan":   reflect.TypeFor[green.Plan](),
+		"SecondReleaseRecord": reflect.TypeFor[green.Record](),
+		"SecondReleaseServer": reflect.TypeFor[green.Server](),
+		"SecondReleaseStatus": reflect.TypeFor[green.Status](),
+		"MovedService":        reflect.TypeFor[green.Route](),
 		"HelmRevision":        reflect.TypeFor[upgrade.Revision](),
 		"UpgradeBackup":       reflect.TypeFor[check.Backup](),
 		"UpgradeCheck":        reflect.TypeFor[check.Report](),

@@ -23,6 +23,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/resync"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
 	"github.com/redisctl/redisctl/internal/render"
 	"github.com/redisctl/redisctl/internal/snapshot/retention"
@@ -221,6 +222,24 @@ func TestOptions(t *testing.T) {
 				return o
 			}(), nil, nil,
 		},
+		{
+			"upgrade apply --strategy blue-green --green g --dry-run",
+			func() upgradeApplyOptions {
+				o := upgradeApplyOptions{strategy: "blue-green", green: "g", rollOptions: defaultRoll}
+				o.dryRun = true
+				return o
+			}(), nil, nil,
+		},
+		{"upgrade cutover", upgradeSwitchOptions{green: green.SwitchOptions{Options: failover.DefaultOptions()}}, nil, nil},
+		{
+			"upgrade failback --pause 1s --max-bytes 5 --allow-lag --dry-run --yes",
+			func() upgradeSwitchOptions {
+				o := upgradeSwitchOptions{green: green.SwitchOptions{Options: failover.DefaultOptions(), Back: true}, dryRun: true, yes: true}
+				o.green.Pause, o.green.MaxLag, o.green.AllowLag = time.Second, 5, true
+				return o
+			}(), nil, nil,
+		},
+		{"upgrade finish --dry-run --yes", upgradeFinishOptions{dryRun: true, yes: true}, nil, nil},
 		{"upgrade rollback --list", upgradeRollbackOptions{rollOptions: defaultRoll, list: true}, nil, nil},
 		{"upgrade resume --yes", upgradeResumeOptions{limits: roll.DefaultLimits(), yes: true}, nil, nil},
 		{"upgrade abort --forget", upgradeResumeOptions{limits: roll.DefaultLimits(), forget: true}, nil, nil},

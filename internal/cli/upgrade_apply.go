@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,9 +11,11 @@ import (
 
 	"github.com/redisctl/redisctl/internal/helm"
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
+	"github.com/redisctl/redisctl/internal/operation/upgrade/validate"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/storage"
 )
@@ -114,8 +117,8 @@ interrupted goes on, or back, with redisctl upgrade resume and abort.
 What speaks against the upgrade is what redisctl upgrade check finds; each blocker names
 the flag that overrides it. A server without replicas restarts in place.
 
---strategy blue-green changes nothing of the release: it installs a second one beside it, which
-follows it. redisctl upgrade cutover sends the clients there, and failback returns.`,
+--strategy blue-green changes nothing of the release: it installs a second one beside it,
+which follows. redisctl upgrade cutover sends the clients there, and failback returns.`,
 		Example: `  redisctl upgrade apply --to 8.0.2 -n redis-prod --dry-run
   redisctl upgrade apply --to 8.0.2 -n redis-prod --yes --failback
   redisctl upgrade apply --image docker.io/valkey/valkey:8.1.1 -n redis-prod
@@ -189,6 +192,9 @@ func (a *app) runRoll(ctx context.Context, o rollOptions) error {
 		}
 	}
 	result, failed := op.Apply(ctx, plan)
+	if failed == nil && !plan.Nothing() {
+		failed = a.validateRoll(ctx, run.backend, run.d, run.reporter, result)
+	}
 	run.done()
 	return a.finishRoll(result, failed)
 }
@@ -205,6 +211,38 @@ func merged(findings, more []operation.Finding) []operation.Finding {
 		}
 	}
 	return findings
+}
+
+// validateRoll compares an upgraded release with what was recorded before, as
+// `upgrade validate --quick` does.
+func (a *app) validateRoll(ctx context.Context, b *backend, d *operation.Deployment, reporter operation.Reporter, result roll.Result) error {
+	if result.Outcome != roll.OutcomeUpgraded {
+		return nil
+	}
+	reporter.Step("validating")
+	now, err := b.Resolver.Resolve(ctx, operation.Target{Namespace: d.Namespace, Release: d.Release})
+	if err != nil {
+		return err
+	}
+	o := validate.Options{Health: health.DefaultOptions(), Quick: true}
+	o.Health.Timeout = a.globals.timeout
+	report, err := validate.Validate{
+		Connector: b.Connector, Notes: b.Notes, Logs: b.Logs, Reporter: operation.DiscardReporter{}, Now: a.system.Now,
+	}.Run(ctx, now, o)
+	if err != nil {
+		return err
+	}
+	tellFindings(reporter, report.Findings)
+	for _, f := range report.Findings {
+		if f.Severity == operation.Critical {
+			return &operation.Error{
+				Kind: operation.Unhealthy, Object: d.String(), Phase: "validating the upgrade",
+				Err:       fmt.Errorf("%s: %s", f.Subject, f.Message),
+				Unchanged: "every pod is of the new revision", Next: "redisctl upgrade validate" + a.targetFlags(d),
+			}
+		}
+	}
+	return nil
 }
 
 // finishRoll prints what became of an upgrade. failed is its error.

@@ -196,8 +196,8 @@ func (a *app) newUpgradeFinishCommand() *cobra.Command {
 		Use:   "finish",
 		Short: "Stay with the second release for good",
 		Long: `Ends an upgrade by a second release after redisctl upgrade cutover: there is no way back any
-more. The Services that clients use still belong to the first Helm release, and helm uninstall
-of it would delete them. The output names them, and the two ways on.`,
+more. The Services that clients use still belong to the first Helm release, and helm
+uninstall of it would delete them. The output names them, and the two ways on.`,
 		Example: "  redisctl upgrade finish -n redis-prod",
 		Args:    noArgs,
 	}

@@ -204,6 +204,9 @@ func (a *app) onUnfinishedUpgrade(
 		}
 	}
 	result, failed := do(op, ctx, d, o.limits)
+	if failed == nil {
+		failed = a.validateRoll(ctx, b, d, reporter, result)
+	}
 	done()
 	return a.finishRoll(result, failed)
 }

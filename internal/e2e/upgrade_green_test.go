@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -100,6 +103,7 @@ func TestUpgradeBlueGreen(t *testing.T) {
 
 	// The first release's pod restarts, and is a primary of its own: no way back.
 	r.deletePod(t, 0)
+	r.awaitRestarted(t, 0)
 	r.awaitReady(t)
 	s.run("upgrade", "failback", "--yes").exits(5).says("does not have everything", "would be lost")
 	s.run("upgrade", "finish", "--yes").exits(0).shows("cache-redis-master", "helm uninstall deletes them")
@@ -127,7 +131,7 @@ func TestUpgradeBlueGreenAborted(t *testing.T) {
 	running.while("the second release is being installed", func(ctx context.Context) error {
 		set, err := r.statefulSet(ctx)
 		if err == nil && set.Annotations[operation.NoteGreen] == "" {
-			err = fmt.Errorf("nothing is recorded yet")
+			err = errors.New("nothing is recorded yet")
 		}
 		return err
 	})
@@ -165,7 +169,66 @@ func (r *release) assertAlone(t *testing.T) {
 			return err
 		})
 	}
-	out, err := r.helm(t, "list", "--all")
+	out, err := r.helm(t, "list")
 	require.NoError(t, err)
-	assert.NotContains(t, out, "green")
+	assert.NotContains(t, out, r.name+"-green")
+}
+
+// TestUpgradeBlueGreenKilled kills redisctl at random moments of cutovers and failbacks.
+// resume leads to one primary that the Services select, and nothing is lost.
+func TestUpgradeBlueGreenKilled(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	c := persistences["aof"]
+	c.image, c.replicas, c.password = "redis:7.0.15", 1, randomPassword()
+	r := e.install(t, e.namespace(t, "blue-green-kill"), c)
+	s := r.session(t)
+	clients := redisserver.StartClientsOf(t, []string{r.clientAddress(t)}, r.password, 8)
+	s.run("upgrade", "apply", "--strategy", "blue-green", "--to", "8.0.2", "--no-trial", "--yes").exits(0)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	sides := map[string]*release{"ready": r, "serving": r.beside(t)}
+	serving := "ready"
+	for range proofRuns(4) {
+		command := map[string]string{"ready": "cutover", "serving": "failback"}[serving]
+		running := s.start("upgrade", command, "--yes")
+		running.while("the "+command+" has begun", func(ctx context.Context) error {
+			set, err := r.statefulSet(ctx)
+			if err == nil && set.Annotations[operation.NoteCutover] == "" {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		delay := time.Duration(random.Int64N(int64(1500 * time.Millisecond)))
+		// The moment is random on purpose; nothing is waited for.
+		<-time.After(delay)
+		_ = running.cmd.Process.Kill() // or it was done
+		running.wait()
+		var last *result
+		eventually(t, "the interrupted "+command+" to be resumed", func(context.Context) error {
+			if last = s.run("upgrade", "resume", "--yes"); last.code != 0 {
+				return fmt.Errorf("%s", last)
+			}
+			return nil
+		})
+		status := decode[struct {
+			Green struct {
+				Record    struct{ Phase string }
+				Primaries []string
+			}
+		}](s.run("upgrade", "status", "-o", "json").exits(10))
+		serving = status.Green.Record.Phase
+		require.Contains(t, sides, serving)
+		assert.Equal(t, []string{sides[serving].podName(0)}, status.Green.Primaries)
+		pod, _ := r.selects(t, r.workload)
+		assert.Equal(t, sides[serving].podName(0), pod)
+		clients.AwaitWrites(20)
+		t.Logf("%s killed after %s: %s", command, delay, serving)
+	}
+	clients.Stop()
+	lost, err := clients.Lost(t.Context(), sides[serving].redis(t, 0))
+	require.NoError(t, err)
+	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
 }

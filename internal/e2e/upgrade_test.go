@@ -207,7 +207,7 @@ func TestUpgradeKilled(t *testing.T) {
 		runs = 30
 	}
 	for i := range runs {
-		delay := time.Duration(random.Int64N(int64(45 * time.Second)))
+		delay := time.Duration(random.Int64N(int64(30 * time.Second)))
 		t.Run(fmt.Sprintf("%02d after %s", i, delay.Round(time.Millisecond)), func(t *testing.T) {
 			testUpgradeKilled(t, r, s.in(t), delay, i)
 		})

@@ -119,16 +119,20 @@ func containerOf(set *appsv1.StatefulSet, name string) *corev1.Container {
 }
 
 // LastLines returns what the server's container of an instance printed last: of one that
-// was restarted, what it printed before it ended.
+// was restarted, what it printed before it ended, as long as the kubelet keeps that.
 func (c *Client) LastLines(parent context.Context, d *operation.Deployment, i operation.Instance, lines int) ([]string, error) {
 	options := corev1.PodLogOptions{
 		Container: d.Workload.Container, Previous: i.Pod != nil && i.Pod.Restarts > 0, TailLines: ptr.To(int64(lines)),
 		LimitBytes: ptr.To[int64](64 << 10),
 	}
 	text, err := c.lines(parent, d.Namespace, i.Name, &options)
-	if err != nil && options.Previous { // the kubelet has removed it
-		options.Previous = false
-		return c.lines(parent, d.Namespace, i.Name, &options)
+	if len(text) > 0 {
+		return text, nil
+	}
+	// It may have been restarted, or removed, since the pod was looked at.
+	options.Previous = !options.Previous
+	if other, otherErr := c.lines(parent, d.Namespace, i.Name, &options); otherErr == nil {
+		return other, nil
 	}
 	return text, err
 }

@@ -167,3 +167,16 @@ func TestPlanHeal(t *testing.T) {
 		})
 	}
 }
+
+// TestHealLeavesAReleaseAloneThatAnotherServes: its servers follow those of the other one,
+// and none of them is to be promoted.
+func TestHealLeavesAReleaseAloneThatAnotherServes(t *testing.T) {
+	d := operationtest.Deployment(2)
+	d.Workload.Annotations = map[string]string{operation.NoteServedBy: "cache-green"}
+	fleet := operationtest.Fleet{"cache-redis-0": operationtest.Replica("10.0.1.10"), "cache-redis-1": operationtest.Replica("10.0.1.10")}
+	op := failover.Failover{Connector: fleet, Notes: notes{}, Pauser: unfenced{}, Locker: nothing{}, Reporter: operation.DiscardReporter{}}
+	plan, err := op.PlanHeal(t.Context(), d, failover.HealOptions{Limits: failover.DefaultLimits()})
+	require.NoError(t, err)
+	assert.Empty(t, plan.Steps)
+	assert.ErrorContains(t, plan.Refusal(), "served-elsewhere")
+}

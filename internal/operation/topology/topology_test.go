@@ -120,6 +120,17 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+// TestAddressInAnotherRelease: the pods of two releases are below different names.
+func TestAddressInAnotherRelease(t *testing.T) {
+	d := operationtest.Deployment(2)
+	d.Instances[1].Domain = "other-headless.prod.svc"
+	top := observe(t, d, operationtest.Fleet{
+		"cache-redis-0": operationtest.Primary(), "cache-redis-1": operationtest.Replica("cache-redis-0.cache-redis-headless.prod.svc"),
+	})
+	host, _ := top.Address(top.Member("cache-redis-1"))
+	assert.Equal(t, "cache-redis-1.other-headless.prod.svc", host)
+}
+
 // TestLagBehindASilentPrimaryIsUnknown: 0 would say that nothing is missing.
 func TestLagBehindASilentPrimaryIsUnknown(t *testing.T) {
 	top := observe(t, operationtest.Deployment(2), operationtest.Fleet{

@@ -181,6 +181,14 @@ func (x *rolling) makeRevision(ctx context.Context, c upgrade.Change) error {
 			return err
 		}
 	}
+	history, err := x.Releases.History(ctx, x.deployment)
+	if err != nil {
+		return err
+	}
+	x.record.Making = history[len(history)-1].Number + 1
+	if err := x.save(ctx); err != nil {
+		return err
+	}
 	x.Reporter.Step("changing the Helm release %s", x.deployment.Release)
 	made, err := x.Releases.Upgrade(ctx, x.deployment, c)
 	if made.Number > 0 {
@@ -260,6 +268,10 @@ func (x *rolling) forward(ctx context.Context) error {
 
 // letGo ends the upgrade: the workload is its controller's again.
 func (x *rolling) letGo(ctx context.Context) error {
+	x.record.Undone = x.result.Outcome == OutcomeUndone
+	if err := x.enter(ctx, PhaseReleasing); err != nil {
+		return err
+	}
 	if err := x.Cluster.Release(ctx, x.deployment, x.record.Held); err != nil {
 		return err
 	}
@@ -289,6 +301,9 @@ func (x *rolling) undo(ctx context.Context) error {
 	if err := x.enter(ctx, PhaseUndoing); err != nil {
 		return err
 	}
+	if err := x.Cluster.Hold(ctx, x.deployment); err != nil { // it may be released already
+		return err
+	}
 	if err := x.Releases.Settle(ctx, x.deployment); err != nil {
 		return err
 	}
@@ -305,13 +320,13 @@ func (x *rolling) undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if newest := history[len(history)-1]; newest.Number > x.record.Former {
-		made, err := x.Releases.Upgrade(ctx, x.deployment, upgrade.Change{Back: x.record.Former})
-		if err != nil {
+	newest := history[len(history)-1]
+	if newest.Number > x.record.Former {
+		if newest, err = x.Releases.Upgrade(ctx, x.deployment, upgrade.Change{Back: x.record.Former}); err != nil {
 			return err
 		}
-		x.record.Revision, x.result.Revision = made.Number, made.Number
 	}
+	x.record.Revision, x.result.Revision = newest.Number, newest.Number
 	if err := x.adopt(ctx, PhaseUndoing); err != nil {
 		return err
 	}
@@ -326,6 +341,7 @@ func (x *rolling) undo(ctx context.Context) error {
 func (x *rolling) retreat(ctx context.Context, phase string, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.limits.Settle)
 	defer cancel()
+	x.result.Outcome = OutcomeUndone
 	if err := x.letGo(ctx); err != nil {
 		return x.incomplete(phase, errors.Join(cause, err))
 	}

@@ -16,8 +16,13 @@ import (
 // pollInterval is how often a starting server is asked.
 const pollInterval = 200 * time.Millisecond
 
-// logLines is how much of a failed server's log is shown.
-const logLines = 8
+// logLines is how much of a failed server's log is shown: a replica that copies the data
+// again and again prints about ten each time.
+const logLines = 16
+
+// logAttempts is how often a log is read until there is something in it: the container
+// runtime may write it a moment after the container has ended.
+const logAttempts = 5
 
 // badPodError says that a pod does not come up with the workload's template, or never in
 // sync.
@@ -124,10 +129,10 @@ func (x *rolling) started(
 	observed := topology.Observe(ctx, x.Connector, &one, x.limits.Timeout)
 	m = &observed.Members[0]
 	switch {
-	case m.Err != nil && operation.KindOf(m.Err) == operation.Denied:
+	case operation.KindOf(m.Err) == operation.Denied:
 		return nil, "", 0, m.Err
 	case m.Err != nil:
-		return nil, i.Name + " runs and does not answer yet", 0, nil
+		return nil, i.Name + " runs and does not answer yet", 0, nil //nolint:nilerr // it is waited for
 	case m.Info.Persistence().Loading:
 		return nil, i.Name + " loads its data", m.Info.Int("loading_loaded_bytes"), nil
 	default:
@@ -161,11 +166,19 @@ func (x *rolling) starting(ctx context.Context, p *patience, d *operation.Deploy
 // bad is the error of a pod whose server has ended, with what it printed last.
 func (x *rolling) bad(ctx context.Context, d *operation.Deployment, i *operation.Instance, reason string) error {
 	e := &badPodError{pod: i.Name, reason: reason, started: i.Pod.Restarts > 0 || i.Pod.ContainerRunning}
-	lines, err := x.Cluster.LastLines(ctx, d, *i, logLines)
-	if err != nil && ctx.Err() == nil {
-		x.Reporter.Note("%v", err)
+	for range logAttempts {
+		lines, err := x.Cluster.LastLines(ctx, d, *i, logLines)
+		if e.log = lines; len(lines) > 0 || ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			x.Reporter.Note("%v", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollInterval):
+		}
 	}
-	e.log = lines
 	e.handedOver = x.handedOver(ctx, d)
 	return e
 }

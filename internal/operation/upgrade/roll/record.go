@@ -22,6 +22,9 @@ const (
 	PhaseRolling Phase = "rolling"
 	// PhaseUndoing: Helm goes back, and the pods that were replaced.
 	PhaseUndoing Phase = "undoing"
+	// PhaseReleasing: the pods are as they are to be, the workload gets its update strategy
+	// back.
+	PhaseReleasing Phase = "releasing"
 )
 
 // Record is an unfinished upgrade.
@@ -36,8 +39,10 @@ type Record struct {
 	Phase Phase     `json:"phase"`
 	// Strategy is how pods are replaced.
 	Strategy Strategy `json:"strategy"`
-	// Former is Helm's revision before, Revision the one that was made, 0 before it is.
+	// Former is Helm's revision before, Making the one that Helm is asked for, Revision the
+	// one that was made. The latter two are 0 before.
 	Former   int `json:"formerRevision"`
+	Making   int `json:"making,omitempty"`
 	Revision int `json:"revision,omitempty"`
 	// Update is the workload's revision that the pods are to have.
 	Update string `json:"update,omitempty"`
@@ -45,6 +50,8 @@ type Record struct {
 	Held string `json:"held,omitempty"`
 	// Recreated is set before the workload is made anew.
 	Recreated bool `json:"recreated,omitempty"`
+	// Undone is set when it is the former revision that the pods have in PhaseReleasing.
+	Undone bool `json:"undone,omitempty"`
 	// Failback makes the first pod the primary again at the end.
 	Failback   bool   `json:"failback,omitempty"`
 	AllowOlder bool   `json:"allowOlder,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
@@ -14,8 +15,8 @@ import (
 func (r Roll) Resume(ctx context.Context, d *operation.Deployment, l Limits) (Result, error) {
 	return r.reopen(ctx, d, l, func(ctx context.Context, x *rolling) error {
 		switch x.record.Phase {
-		case PhaseUndoing:
-			return x.back(ctx)
+		case PhaseReleasing:
+			return x.release(ctx)
 		case PhaseRolling:
 			return x.forward(ctx)
 		case PhaseChanging:
@@ -30,7 +31,10 @@ func (r Roll) Resume(ctx context.Context, d *operation.Deployment, l Limits) (Re
 // primary.
 func (r Roll) Abort(ctx context.Context, d *operation.Deployment, l Limits) (Result, error) {
 	return r.reopen(ctx, d, l, func(ctx context.Context, x *rolling) error {
-		if x.record.Phase == PhaseRolling && !x.record.AllowOlder {
+		if x.record.Phase == PhaseReleasing && x.record.Undone {
+			return x.release(ctx)
+		}
+		if slices.Contains([]Phase{PhaseRolling, PhaseReleasing}, x.record.Phase) && !x.record.AllowOlder {
 			if err := x.settleFailover(ctx); err != nil {
 				return x.incomplete("finishing the hand-over", err)
 			}
@@ -59,9 +63,21 @@ func (r Roll) Forget(ctx context.Context, d *operation.Deployment, l Limits) (Re
 	})
 }
 
+// release ends an upgrade whose pods are as they are to be.
+func (x *rolling) release(ctx context.Context) error {
+	if x.record.Undone {
+		x.result.Outcome = OutcomeUndone
+	}
+	if err := x.letGo(ctx); err != nil {
+		return x.incomplete("giving the update strategy back", err)
+	}
+	return nil
+}
+
 // back undoes the upgrade, however far it has come.
 func (x *rolling) back(ctx context.Context) error {
 	var err error
+	x.result.Outcome = OutcomeUndone
 	if x.record.Phase == PhasePreparing {
 		if err = x.settleFailover(ctx); err == nil {
 			err = x.letGo(ctx)
@@ -74,7 +90,6 @@ func (x *rolling) back(ctx context.Context) error {
 		e.Next = "redisctl upgrade abort again"
 		return e
 	}
-	x.result.Outcome = OutcomeUndone
 	return nil
 }
 
@@ -92,9 +107,9 @@ func (x *rolling) redo(ctx context.Context) error {
 	switch {
 	case newest.Number <= x.record.Former:
 		return x.back(ctx) // Helm was not asked yet
-	case newest.Number > x.record.Former+1:
+	case newest.Number > x.record.Making:
 		return x.incomplete("reading the Helm release",
-			fmt.Errorf("%w: Helm's newest revision is %d, and this upgrade has made none after %d", errOvertaken, newest.Number, x.record.Former+1))
+			fmt.Errorf("%w: Helm's newest revision is %d, and this upgrade has asked for none after %d", errOvertaken, newest.Number, x.record.Making))
 	case newest.Status == "deployed":
 		x.record.Revision, x.result.Revision = newest.Number, newest.Number
 		if err := x.adopt(ctx, PhaseRolling); err != nil {
