@@ -36,10 +36,7 @@ func run(m *testing.M, file string) int {
 		return 1
 	}
 	defer os.RemoveAll(world.scratch)
-	code := m.Run()
-	if code != 0 {
-		return code
-	}
+	code := m.Run() // what was measured is worth keeping when something else has failed
 	fmt.Print(&world.report)
 	if file != "" {
 		if err := world.report.writeInto(file); err != nil {
@@ -47,7 +44,7 @@ func run(m *testing.M, file string) int {
 			return 1
 		}
 	}
-	return 0
+	return code
 }
 
 func setUp(ctx context.Context) (err error) {

@@ -69,7 +69,7 @@ func (k *checking) checkPersistence() {
 			k.add(operation.Finding{
 				Code: "data-loss", Severity: operation.Critical, Subject: m.Name,
 				Message:  fmt.Sprintf("it keeps nothing on disk and has no replica: replacing its pod loses its %d keys", m.Info.TotalKeys()),
-				Hint:     "turn persistence on, add a replica, or upgrade with --strategy dump-restore",
+				Hint:     "turn persistence on, add a replica, or upgrade with --strategy blue-green",
 				Override: "--allow-data-loss", Overridden: k.o.Overrides.DataLoss,
 			})
 		default:

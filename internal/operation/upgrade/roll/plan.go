@@ -186,7 +186,7 @@ func (p *Plan) checkWorkload() {
 	if w.Volume.Kind == operation.VolumeNone {
 		p.add(operation.Finding{
 			Code: "no-volume", Severity: operation.Critical, Subject: w.Name,
-			Message: "it keeps nothing on disk: its data ends with its pod", Hint: "--strategy blue-green or dump-restore",
+			Message: "it keeps nothing on disk: its data ends with its pod", Hint: "--strategy blue-green",
 		})
 	}
 }
