@@ -1,6 +1,7 @@
 package roll
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -246,7 +247,7 @@ func (x *rolling) notes(ctx context.Context) (map[string]string, error) {
 func (x *rolling) forward(ctx context.Context) error {
 	err := x.roll(ctx)
 	var bad *badPodError
-	if errors.As(err, &bad) && !bad.handedOver {
+	if errors.As(err, &bad) && !x.committed(ctx, bad.pod) {
 		return x.goBack(ctx, "replacing "+bad.pod, err)
 	}
 	if err != nil {
@@ -289,10 +290,14 @@ func (x *rolling) goBack(ctx context.Context, phase string, cause error) error {
 		e.Next = "redisctl upgrade abort again"
 		return e
 	}
-	return &operation.Error{
+	e := &operation.Error{
 		Kind: operation.Failed, Object: x.object, Phase: phase, Err: cause,
-		Unchanged: fmt.Sprintf("it runs %s again in every pod, as Helm's revision %d; the primary was not touched", x.record.From, x.result.Revision),
+		Unchanged: fmt.Sprintf("it runs %s again in every pod, as Helm's revision %d", x.record.From, x.result.Revision),
 	}
+	if x.record.Strategy == Rolling {
+		e.Unchanged += "; the primary was not touched"
+	}
+	return e
 }
 
 // undo brings the former revision back, and the pods that were replaced.
@@ -333,8 +338,43 @@ func (x *rolling) undo(ctx context.Context) error {
 	if err := x.roll(ctx); err != nil {
 		return err
 	}
+	if err := x.hasItsKeys(ctx); err != nil {
+		return err
+	}
 	x.result.Outcome = OutcomeUndone
 	return x.letGo(ctx)
+}
+
+// hasItsKeys makes sure that a server without replicas has the data again that it had
+// before: 7.0 renames the append-only file of 6.0 before it has loaded it, and 6.0 then
+// starts with nothing.
+func (x *rolling) hasItsKeys(ctx context.Context) error {
+	if x.record.Strategy != InPlace {
+		return nil
+	}
+	before, err := upgrade.LoadBaseline(ctx, x.Notes, x.deployment)
+	if err != nil {
+		return err
+	}
+	d, err := x.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	observed := topology.Observe(ctx, x.Connector, d, x.limits.Timeout)
+	for _, was := range before.Instances {
+		m := observed.Member(was.Name)
+		if m == nil || was.Data == nil {
+			continue
+		}
+		if m.Err != nil {
+			return m.Err
+		}
+		if least, now := permanent(was.Data.Keys), m.Info.TotalKeys(); now < least-m.Info.Int("evicted_keys") {
+			return fmt.Errorf("%s had at least %d keys that do not expire, and has %d now: redisctl restore brings back %s",
+				m.Name, least, now, cmp.Or(x.record.Backup, "the last backup"))
+		}
+	}
+	return nil
 }
 
 // retreat undoes what was done before Helm was asked.

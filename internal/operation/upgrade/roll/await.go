@@ -33,9 +33,6 @@ type badPodError struct {
 	log []string
 	// started is set when its server has run at all.
 	started bool
-	// handedOver is set when the primary was replaced already, or is being replaced:
-	// going back is not harmless any more.
-	handedOver bool
 }
 
 func (e *badPodError) Error() string {
@@ -179,7 +176,6 @@ func (x *rolling) bad(ctx context.Context, d *operation.Deployment, i *operation
 		case <-time.After(pollInterval):
 		}
 	}
-	e.handedOver = x.handedOver(ctx, d)
 	return e
 }
 
@@ -191,17 +187,25 @@ func (x *rolling) stuck(ctx context.Context, d *operation.Deployment, i *operati
 	return x.bad(ctx, d, i, err.Error())
 }
 
-// handedOver reports whether a server of the new revision is the primary: then older ones
-// cannot simply follow again.
-func (x *rolling) handedOver(ctx context.Context, d *operation.Deployment) bool {
-	if x.record.Strategy == InPlace {
-		return false // there is nobody to follow
-	}
-	primary, err := x.primary(ctx, d)
+// committed reports whether going back is not harmless any more: a server of the new
+// revision, other than that of the pod bad, is the primary or has no primary to copy data
+// from. An older one may not be able to read what it writes.
+func (x *rolling) committed(ctx context.Context, bad string) bool {
+	d, err := x.resolve(ctx)
 	if err != nil {
 		return true // it is not known
 	}
 	rollout, err := x.Cluster.Rollout(ctx, d)
+	if err != nil {
+		return true
+	}
+	observed := topology.Observe(ctx, x.Connector, d, x.limits.Timeout)
+	if x.record.Strategy == InPlace {
+		return slices.ContainsFunc(observed.Members, func(m topology.Member) bool {
+			return m.Name != bad && m.Err == nil && !rollout.stale(m.Name)
+		})
+	}
+	primary, err := x.primaryOf(&observed)
 	return err != nil || !rollout.stale(primary)
 }
 
@@ -215,7 +219,7 @@ func (x *rolling) followed(ctx context.Context, name string) error {
 			return err
 		}
 		observed := topology.Observe(ctx, x.Connector, d, x.limits.Timeout)
-		primary, err := x.primary(ctx, d)
+		primary, err := x.primaryOf(&observed)
 		if err != nil {
 			return err
 		}

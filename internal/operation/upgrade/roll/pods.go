@@ -127,15 +127,21 @@ func (x *rolling) settleFailover(ctx context.Context) error {
 	return err
 }
 
-// primary names the instance that everybody is to follow: the only one that says that it
-// is one, or the one that a failover made it when the pod of another has restarted.
+// primary observes who the primary is.
 func (x *rolling) primary(ctx context.Context, d *operation.Deployment) (string, error) {
 	observed := topology.Observe(ctx, x.Connector, d, x.limits.Timeout)
+	return x.primaryOf(&observed)
+}
+
+// primaryOf names the instance that everybody is to follow: the only one that says that it
+// is one, or the one that a failover made it when the pod of another has restarted.
+func (x *rolling) primaryOf(observed *topology.Topology) (string, error) {
 	primary, err := observed.Primary()
 	if err == nil {
 		return primary.Name, nil
 	}
-	if m := observed.Member(d.Intended()); m != nil && m.Err == nil && m.Replication.Role == redis.RolePrimary {
+	m := observed.Member(observed.Deployment.Intended())
+	if m != nil && m.Err == nil && m.Replication.Role == redis.RolePrimary {
 		return m.Name, nil
 	}
 	return "", &operation.Error{
@@ -300,17 +306,17 @@ func (x *rolling) saveAll(ctx context.Context, d *operation.Deployment, i operat
 	if info, err = server.Info(ctx, "keyspace"); err != nil {
 		return 0, 0, err
 	}
-	return permanent(info), grace, nil
+	return permanent(info.Keyspace()), grace, nil
 }
 
 // chartGrace is the chart's termination grace period.
 const chartGrace = 30 * time.Second
 
 // permanent counts the keys that do not expire by themselves.
-func permanent(info redis.Info) int64 {
-	n := info.TotalKeys()
-	for _, db := range info.Keyspace() {
-		n -= db.Expires
+func permanent(keys []redis.DBKeys) int64 {
+	var n int64
+	for _, db := range keys {
+		n += db.Keys - db.Expires
 	}
 	return n
 }

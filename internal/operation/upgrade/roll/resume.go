@@ -27,8 +27,7 @@ func (r Roll) Resume(ctx context.Context, d *operation.Deployment, l Limits) (Re
 	})
 }
 
-// Abort brings the former revision back, as long as no server of the new one is the
-// primary.
+// Abort brings the former revision back, as long as no server of the new one takes writes.
 func (r Roll) Abort(ctx context.Context, d *operation.Deployment, l Limits) (Result, error) {
 	return r.reopen(ctx, d, l, func(ctx context.Context, x *rolling) error {
 		if x.record.Phase == PhaseReleasing && x.record.Undone {
@@ -38,10 +37,10 @@ func (r Roll) Abort(ctx context.Context, d *operation.Deployment, l Limits) (Res
 			if err := x.settleFailover(ctx); err != nil {
 				return x.incomplete("finishing the hand-over", err)
 			}
-			if x.handedOver(ctx, x.deployment) {
+			if x.committed(ctx, "") {
 				return &operation.Error{
 					Kind: operation.Refused, Object: x.object, Phase: "upgrade abort",
-					Err:       fmt.Errorf("a server of %s is the primary: one of %s may not be able to follow it", x.record.To, x.record.From),
+					Err:       fmt.Errorf("a server of %s serves already: one of %s may not be able to read what it writes", x.record.To, x.record.From),
 					Unchanged: "nothing was changed",
 					Next:      "redisctl upgrade resume goes on; after it, redisctl upgrade rollback goes back",
 				}
