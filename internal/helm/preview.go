@@ -33,7 +33,7 @@ func (r *Releases) Preview(ctx context.Context, d *operation.Deployment, c upgra
 		return upgrade.Preview{}, err
 	}
 	const phase = "reading manifests"
-	before, err := parse(deployed(revisions).Manifest, s.namespace)
+	before, err := parse(applied(revisions).Manifest, s.namespace)
 	if err != nil {
 		return upgrade.Preview{}, s.failure(ctx, phase, err)
 	}

@@ -166,6 +166,15 @@ func deployed(revisions []*release.Release) *release.Release {
 	return revisions[len(revisions)-1]
 }
 
+// applied returns the revision that the cluster's objects are of: a failed one may have
+// changed them all before it failed, as when Helm waited in vain for a pod.
+func applied(revisions []*release.Release) *release.Release {
+	if newest := revisions[len(revisions)-1]; newest.Info.Status == rcommon.StatusFailed {
+		return newest
+	}
+	return deployed(revisions)
+}
+
 // origin returns the revision whose chart and values c takes.
 func origin(revisions []*release.Release, back int) (*release.Release, error) {
 	if back == 0 {

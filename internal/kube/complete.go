@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -79,4 +80,14 @@ func CompleteContexts(options Options) ([]string, error) {
 		return nil, configError(options, err)
 	}
 	return contextNames(raw), nil
+}
+
+// CurrentContext returns the name of the context that the options and the kubeconfig
+// choose, "" when there is none. It does not use the network.
+func CurrentContext(options Options) (string, error) {
+	raw, err := configLoader(options).RawConfig()
+	if err != nil {
+		return "", configError(options, err)
+	}
+	return cmp.Or(options.Context, raw.CurrentContext), nil
 }

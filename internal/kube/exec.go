@@ -23,6 +23,9 @@ type ExitError struct {
 	Code int
 }
 
+// ExitCode returns Code: adapters' callers know this error by it.
+func (e *ExitError) ExitCode() int { return e.Code }
+
 // Error implements error.
 func (e *ExitError) Error() string { return fmt.Sprintf("the command ended with exit code %d", e.Code) }
 
@@ -47,8 +50,15 @@ func (c *Client) Exec(
 	parent context.Context, namespace, pod, container string, command []string,
 	stdin io.Reader, stdout, stderr io.Writer,
 ) error {
-	if stdin == nil && stdout == nil && stderr == nil {
-		stdout = io.Discard // the API wants at least one stream
+	return c.exec(parent, namespace, pod, container, command,
+		remotecommand.StreamOptions{Stdin: stdin, Stdout: stdout, Stderr: stderr})
+}
+
+func (c *Client) exec(
+	parent context.Context, namespace, pod, container string, command []string, streams remotecommand.StreamOptions,
+) error {
+	if streams.Stdin == nil && streams.Stdout == nil && streams.Stderr == nil {
+		streams.Stdout = io.Discard // the API wants at least one stream
 	}
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -56,22 +66,22 @@ func (c *Client) Exec(
 	executor, err := c.executor(cancel, &begun, namespace, pod, &corev1.PodExecOptions{
 		Container: container,
 		Command:   command,
-		Stdin:     stdin != nil,
-		Stdout:    stdout != nil,
-		Stderr:    stderr != nil,
+		Stdin:     streams.Stdin != nil,
+		Stdout:    streams.Stdout != nil,
+		Stderr:    streams.Stderr != nil,
+		TTY:       streams.Tty,
 	})
 	if err != nil {
 		return err
 	}
-	out, errOut := newGate(stdout), newGate(stderr)
+	out, errOut := newGate(streams.Stdout), newGate(streams.Stderr)
 	defer out.shut()
 	defer errOut.shut()
+	streams.Stdout, streams.Stderr = out.writer(), errOut.writer()
 
 	ended := make(chan error, 1)
 	go func() {
-		ended <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{
-			Stdin: stdin, Stdout: out.writer(), Stderr: errOut.writer(),
-		})
+		ended <- executor.StreamWithContext(ctx, streams)
 	}()
 	select {
 	case err = <-ended:

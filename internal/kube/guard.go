@@ -2,15 +2,12 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,53 +63,6 @@ func (c *Client) pieces(d *operation.Deployment, configs guardConfigs) []piece {
 
 func (p piece) request(verb, namespace string) request {
 	return request{verb: verb, resource: p.resource, namespace: namespace, name: p.name}
-}
-
-// GuardMissing implements guard.Cluster.
-func (c *Client) GuardMissing(parent context.Context, d *operation.Deployment) ([]string, error) {
-	needed := []authorizationv1.ResourceAttributes{
-		{Verb: "list", Resource: "pods"},
-		{Verb: "get", Group: "coordination.k8s.io", Resource: "leases", Name: guardName(d)},
-	}
-	for _, p := range c.pieces(d, guardConfigs{}) {
-		for _, verb := range []string{"get", "create", "patch"} {
-			a := authorizationv1.ResourceAttributes{Verb: verb, Group: p.group, Resource: p.resource}
-			if verb != "create" {
-				a.Name = p.name
-			}
-			needed = append(needed, a)
-		}
-	}
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	denied := make([]bool, len(needed))
-	errs := make([]error, len(needed))
-	var group sync.WaitGroup
-	for i, a := range needed {
-		a.Namespace = d.Namespace
-		group.Go(func() { denied[i], errs[i] = c.denied(ctx, a) })
-	}
-	group.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, c.failure(parent, request{verb: "create", resource: "selfsubjectaccessreviews"}, err)
-	}
-	var missing []string
-	for i, a := range needed {
-		if denied[i] {
-			missing = append(missing, fmt.Sprintf("%s %s in namespace %s", a.Verb, a.Resource, d.Namespace))
-		}
-	}
-	return missing, nil
-}
-
-func (c *Client) denied(ctx context.Context, a authorizationv1.ResourceAttributes) (bool, error) {
-	review, err := c.clientset.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &a},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return false, err
-	}
-	return !review.Status.Allowed, nil
 }
 
 // configs returns the guard's objects for d. It reads which ConfigMaps its pods mount.

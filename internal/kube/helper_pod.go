@@ -92,9 +92,13 @@ func (c *Client) StartHelper(ctx context.Context, d *operation.Deployment, s Hel
 	return h, nil
 }
 
-// createPod creates a short-lived pod, which the caller removes.
+// createPod creates a short-lived pod, which the caller removes. A request that Ctrl-C cuts
+// short may have been carried out: it is let finish, so that there is something to remove.
 func (c *Client) createPod(parent context.Context, pod *corev1.Pod) (*Helper, error) {
-	ctx, cancel := c.bounded(parent)
+	if parent.Err() != nil {
+		return nil, c.abandoned(parent, request{verb: "create", resource: "pods", namespace: pod.Namespace})
+	}
+	ctx, cancel := c.bounded(context.WithoutCancel(parent))
 	defer cancel()
 	if _, err := c.clientset.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
 		return nil, c.failure(parent, request{verb: "create", resource: "pods", namespace: pod.Namespace}, err)

@@ -26,6 +26,7 @@ func podState(pod *corev1.Pod, container string) *operation.Pod {
 	for _, c := range pod.Spec.Containers {
 		if c.Name == container {
 			state.Image = c.Image
+			state.MemoryLimit, state.CPULimit = c.Resources.Limits.Memory().Value(), c.Resources.Limits.Cpu().MilliValue()
 		}
 	}
 	if condition := podCondition(pod, corev1.PodReady); condition != nil {

@@ -3,14 +3,11 @@ package kube
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -24,6 +21,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/backup"
 )
 
@@ -176,31 +174,18 @@ func (c *Client) hasSnapshots(parent context.Context) error {
 }
 
 // MaySnapshot implements backup.Volumes with access reviews, which everybody may ask for.
-func (c *Client) MaySnapshot(parent context.Context, d *operation.Deployment) error {
-	ctx, cancel := c.bounded(parent)
-	defer cancel()
-	verbs := []string{"create", "get", "list", "watch", "delete"}
-	denied, errs := make([]bool, len(verbs)), make([]error, len(verbs))
-	var group sync.WaitGroup
-	for i, verb := range verbs {
-		group.Go(func() {
-			denied[i], errs[i] = c.denied(ctx, authorizationv1.ResourceAttributes{
-				Namespace: d.Namespace, Group: snapshotGroup, Resource: snapshots, Verb: verb,
-			})
-		})
+func (c *Client) MaySnapshot(ctx context.Context, d *operation.Deployment) error {
+	var asked []access.Permission
+	for _, verb := range []string{"create", "get", "list", "watch", "delete"} {
+		asked = append(asked, access.Permission{Verb: verb, Group: snapshotGroup, Resource: snapshots, Namespace: d.Namespace})
 	}
-	group.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return c.failure(parent, request{verb: "create", resource: "selfsubjectaccessreviews"}, err)
+	denied, err := c.Denied(ctx, asked)
+	if err != nil || len(denied) == 0 {
+		return err
 	}
 	var missing []string
-	for i, verb := range verbs {
-		if denied[i] {
-			missing = append(missing, verb)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
+	for _, p := range denied {
+		missing = append(missing, p.Verb)
 	}
 	r := request{verb: missing[0], resource: snapshots, namespace: d.Namespace}
 	return &operation.Error{
@@ -325,6 +310,21 @@ func (c *Client) DeleteSnapshot(parent context.Context, namespace, name string) 
 		return c.failure(parent, request{verb: "delete", resource: snapshots, namespace: namespace, name: name}, err)
 	}
 	return nil
+}
+
+// HasSnapshot implements backup.Volumes.
+func (c *Client) HasSnapshot(parent context.Context, namespace, name string) (bool, error) {
+	ctx, cancel := c.bounded(parent)
+	defer cancel()
+	_, err := c.snapshots(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, c.failure(parent, request{verb: "get", resource: snapshots, namespace: namespace, name: name}, err)
+	default:
+		return true, nil
+	}
 }
 
 // ListSnapshots implements backup.Volumes.
