@@ -48,6 +48,19 @@ func Commands(ctx context.Context, r io.Reader, o CommandOptions, emit func(word
 // Rebuildable reports whether Commands knows a type byte of files of the given origin.
 func Rebuildable(rdbType byte) bool { return rdbType != rdbModule1 && rdbType != rdbModule2 }
 
+// Expressible reports whether a server that reads RDB up to version target takes the
+// commands for values of a type byte, although it may not know that form of them. Expiry
+// times of hash fields need RDB version 12 (HPEXPIREAT).
+func Expressible(rdbType byte, target int) bool {
+	switch rdbType {
+	case rdbHashTTL, rdbHashTTLPreGA, rdbHashListpackEx, rdbHashLpExPreGA:
+		const withFieldExpiry = 12
+		return target >= withFieldExpiry
+	default:
+		return Rebuildable(rdbType)
+	}
+}
+
 // commander collects the elements of a value into commands.
 type commander struct {
 	in      input

@@ -161,3 +161,23 @@ func quote(s string) []byte {
 	b, _ := json.Marshal(s)
 	return b
 }
+
+// Values returns the fields of a section as MarshalJSON writes them, nil when the server
+// did not send it.
+func (i Info) Values(section string) map[string]any {
+	for _, s := range i.sections {
+		if s.Name != section {
+			continue
+		}
+		var b bytes.Buffer
+		writeFields(&b, s.Fields)
+		values := make(map[string]any)
+		decoder := json.NewDecoder(&b)
+		decoder.UseNumber()
+		if err := decoder.Decode(&values); err != nil {
+			return nil // writeFields writes valid JSON
+		}
+		return values
+	}
+	return nil
+}

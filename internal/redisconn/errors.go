@@ -112,10 +112,20 @@ func (o Options) fail(ctx context.Context, phase string, limit time.Duration, er
 		}
 	case isTimeout(err):
 		e.Kind = operation.TimedOut
-		e.Err = fmt.Errorf("no answer within %v: %w", limit, err)
+		e.Err = silence{limit, err}
 	}
 	return e
 }
+
+// silence is a time limit that was reached. How the system says that is no news.
+type silence struct {
+	limit time.Duration
+	err   error
+}
+
+func (s silence) Error() string { return fmt.Sprintf("no answer within %v", s.limit) }
+
+func (s silence) Unwrap() error { return s.err }
 
 func isTimeout(err error) bool {
 	var timeout net.Error

@@ -352,9 +352,13 @@ func parseAPIVersion(version string) (minor int, err error) {
 }
 
 var (
-	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 	hex256   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
+
+// maxFileName is the longest name, in bytes, that common file systems take. It is not a
+// repetition in the pattern, which would take a millisecond of every command's start.
+const maxFileName = 255
 
 // maxFiles bounds what a manifest can make a reader do.
 const maxFiles = 4096
@@ -422,7 +426,7 @@ func (m *Manifest) validateText() error {
 
 func (f *File) validate() error {
 	switch {
-	case !fileName.MatchString(f.Name):
+	case len(f.Name) > maxFileName || !fileName.MatchString(f.Name):
 		return fmt.Errorf("a file named %.64q", f.Name)
 	case f.Size < 0:
 		return fmt.Errorf("%s has a size of %d", f.Name, f.Size)

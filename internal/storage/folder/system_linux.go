@@ -18,3 +18,9 @@ func renameExclusive(folder *os.File, oldName, newName string) error {
 	}
 	return err
 }
+
+// beginWriteBack asks the kernel to bring a part of a file to the disk, and does not wait
+// for it. It promises nothing: an error is told by the Sync that has to follow anyway.
+func beginWriteBack(file *os.File, offset, n int64) {
+	_ = unix.SyncFileRange(int(file.Fd()), offset, n, unix.SYNC_FILE_RANGE_WRITE)
+}

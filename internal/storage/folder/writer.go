@@ -28,7 +28,13 @@ type writer struct {
 	origin string
 	skip   int64 // how many of the bytes to come are in the file already
 	size   int64 // of the file as far as it is written
+	begun  int64 // how much of it the system was asked to bring to the disk
 }
+
+// writeBack is after how many bytes the system is asked to begin with what it would
+// otherwise leave for Commit: 200 MB take that a tenth of a second, in which nothing else
+// is done.
+const writeBack = 8 << 20
 
 // enter holds the folder open: whatever happens to its path from here on, the temporary
 // file and the final name are in the same folder.
@@ -71,6 +77,10 @@ func (w *writer) Write(p []byte) (int, error) {
 	if err != nil {
 		w.failed = w.store.fail("write", w.name, err)
 		return n, w.failed
+	}
+	if w.size-w.begun >= writeBack {
+		beginWriteBack(w.file, w.begun, w.size-w.begun)
+		w.begun = w.size
 	}
 	return n, nil
 }
