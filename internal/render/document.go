@@ -54,7 +54,14 @@ func T(text string) Cell { return Cell{Text: text} }
 // Text is a Block of one paragraph.
 type Text Cell
 
-func (t Text) draw(p painter) string { return p.paint(Cell(t)) }
+func (t Text) draw(p painter) string {
+	return p.paint(Cell{Text: p.wrapParagraphs(t.Text), Style: t.Style})
+}
+
+// Verbatim is a Block of text that is not wrapped: to be copied, or read by a program.
+type Verbatim string
+
+func (v Verbatim) draw(painter) string { return visible(string(v)) }
 
 // Printer prints documents.
 type Printer struct {

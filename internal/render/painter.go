@@ -29,7 +29,7 @@ func newPainter(out io.Writer, look Look, wide bool) painter {
 
 func (p painter) paint(c Cell) string {
 	text := visible(c.Text)
-	if c.Style == Plain {
+	if c.Style == Plain || text == "" { // a colour around nothing would count as something
 		return text
 	}
 	return p.style(c.Style).Render(text)
@@ -68,8 +68,20 @@ func (p painter) style(s Style) lipgloss.Style {
 	case Bad:
 		return style.Foreground(lipgloss.Color("1")).Bold(true)
 	default:
+		if s >= hueBase {
+			return style.Foreground(hue(s))
+		}
 		return style
 	}
+}
+
+// wrapParagraphs wraps each line of a text to the width.
+func (p painter) wrapParagraphs(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = p.wrap(line, p.width)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // wrap breaks text at spaces so that no line is longer than columns, unless the

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -247,3 +248,39 @@ var errBroken = errors.New("broken pipe")
 type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+// TestTreeNarrow wraps labels below themselves, and keeps the branches.
+func TestTreeNarrow(t *testing.T) {
+	leaf := Tree{Label: []Cell{T("redis-1"), {Text: "replica, in sync, 4 bytes behind the primary", Style: Warn}}}
+	tree := Tree{
+		Label:    []Cell{T("redis-prod/cache of the chart redis-18.1.2")},
+		Children: []Tree{{Label: []Cell{T("redis-0"), T("primary of two replicas")}, Children: []Tree{leaf, leaf}}, leaf},
+	}
+	want := golden(`
+redis-prod/cache of the chart
+redis-18.1.2
+├── redis-0 primary of two
+│   replicas
+│   ├── redis-1 replica, in
+│   │   sync, 4 bytes behind
+│   │   the primary
+│   └── redis-1 replica, in
+│       sync, 4 bytes behind
+│       the primary
+└── redis-1 replica, in sync,
+    4 bytes behind the primary
+`)
+	assert.Equal(t, want, draw(t, "table", Look{Width: 30}, tree))
+	colored := draw(t, "table", Look{Width: 30, Color: true}, tree)
+	assert.Equal(t, want, regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(colored, ""))
+}
+
+// TestTableCellsAreOneLine: a text of a server must not tear a row apart.
+func TestTableCellsAreOneLine(t *testing.T) {
+	table := Table{Columns: []Column{{Title: "A"}, {Title: "B"}}, Rows: [][]Cell{{T("one\ntwo\n"), T("x")}, {T("\x1b[2J"), T("y")}}}
+	assert.Equal(t, golden(`
+A         B
+one two   x
+\x1b[2J   y
+`), draw(t, "table", Look{}, table))
+}

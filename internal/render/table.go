@@ -32,8 +32,9 @@ const columnGap = 3
 
 func (t Table) draw(p painter) string {
 	if len(t.Rows) == 0 {
-		return t.Empty
+		return p.wrapParagraphs(t.Empty)
 	}
+	t = t.oneLined()
 	shown := t.shown(p.wide)
 	widths := make([]int, len(shown))
 	total := -columnGap
@@ -71,6 +72,19 @@ func (t Table) draw(p painter) string {
 		lines = append(lines, line.String())
 	}
 	return strings.Join(lines, "\n")
+}
+
+// oneLined returns the table with each cell as it is going to be seen, on one line.
+func (t Table) oneLined() Table {
+	rows := make([][]Cell, len(t.Rows))
+	for r, row := range t.Rows {
+		rows[r] = slices.Clone(row)
+		for c := range row {
+			rows[r][c].Text = visible(strings.ReplaceAll(strings.TrimRight(row[c].Text, "\n"), "\n", " "))
+		}
+	}
+	t.Rows = rows
+	return t
 }
 
 // cut returns the table with its first Tail column made narrower by excess columns, or
@@ -119,7 +133,8 @@ func (t Table) records(p painter, shown []int) string {
 	return strings.Join(records, "\n\n")
 }
 
-// Fields is a Block of "label  value" lines.
+// Fields is a Block of "label  value" lines. Where labels take more than half of
+// the width, values are below them.
 type Fields []Field
 
 // Field is one line of Fields.
@@ -133,12 +148,26 @@ func (f Fields) draw(p painter) string {
 	for _, field := range f {
 		width = max(width, lipgloss.Width(field.Label))
 	}
+	if p.width > 0 && 2*width > p.width {
+		return f.stacked(p)
+	}
 	lines := make([]string, len(f))
 	for i, field := range f {
 		label := p.paint(Cell{Text: field.Label, Style: Dim}) +
 			strings.Repeat(" ", width-lipgloss.Width(field.Label)+2)
 		value := Cell{Text: p.wrap(field.Value.Text, p.width-width-2), Style: field.Value.Style}
 		lines[i] = lipgloss.JoinHorizontal(lipgloss.Top, label, p.paint(value))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (f Fields) stacked(p painter) string {
+	const indent = "  "
+	lines := make([]string, len(f))
+	for i, field := range f {
+		label := p.paint(Cell{Text: p.wrap(field.Label, p.width), Style: Dim})
+		value := p.paint(Cell{Text: p.wrap(field.Value.Text, p.width-len(indent)), Style: field.Value.Style})
+		lines[i] = label + "\n" + indent + strings.ReplaceAll(value, "\n", "\n"+indent)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/charmbracelet/lipgloss/tree"
 )
 
-// Tree is a Block of a node and what hangs below it.
+// Tree is a Block of a node and what hangs below it. Labels that do not fit are wrapped.
 type Tree struct {
 	// Label is the node's text: cells separated by a space.
 	Label    []Cell
@@ -15,17 +15,20 @@ type Tree struct {
 }
 
 func (t Tree) draw(p painter) string {
-	return strings.TrimRight(t.build(p).String(), "\n")
+	return strings.TrimRight(t.build(p, p.width).String(), "\n")
 }
 
-func (t Tree) build(p painter) *tree.Tree {
-	node := tree.Root(p.line(t.Label)).
+// branch is how many columns a child is further to the right than its parent.
+const branch = 4
+
+func (t Tree) build(p painter, columns int) *tree.Tree {
+	node := tree.Root(p.wrap(p.line(t.Label), columns)).
 		EnumeratorStyle(p.style(Dim).PaddingRight(1))
 	for _, child := range t.Children {
 		if len(child.Children) == 0 {
-			node.Child(p.line(child.Label))
+			node.Child(p.wrap(p.line(child.Label), columns-branch))
 		} else {
-			node.Child(child.build(p))
+			node.Child(child.build(p, columns-branch))
 		}
 	}
 	return node
