@@ -193,11 +193,7 @@ var ErrNoBaseline = errors.New("it was not recorded how the release was before a
 
 // SaveBaseline records b in the place of what was recorded before.
 func SaveBaseline(ctx context.Context, notes operation.Notes, d *operation.Deployment, b Baseline) error {
-	text, err := json.Marshal(b)
-	if err != nil {
-		return fmt.Errorf("encoding the state before the upgrade: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteUpgraded: string(text)})
+	return operation.SaveNote(ctx, notes, d, operation.NoteUpgraded, b)
 }
 
 // LoadBaseline returns what was recorded before the last upgrade, or an error matching

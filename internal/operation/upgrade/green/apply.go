@@ -37,7 +37,7 @@ func (g Green) Apply(ctx context.Context, p *Plan) (Result, error) {
 	if err := again.Refusal(); err != nil {
 		return Result{}, err
 	}
-	r := &Record{Green: p.Green, From: p.From, To: p.To, Begun: g.Now().UTC(), By: g.By}
+	r := &Record{Green: p.Green, From: p.From, To: p.To, Begun: g.Now().UTC(), By: g.By, Copies: p.options.Copy}
 	if err := g.enter(locked, d, r, PhaseInstalling); err != nil {
 		return Result{}, g.afterFailure(locked, d, r, "recording the second release", err)
 	}
@@ -72,9 +72,14 @@ func (g Green) bringUp(ctx context.Context, d *operation.Deployment, r *Record, 
 	if err := g.enter(ctx, d, r, PhaseSyncing); err != nil {
 		return Result{}, g.afterFailure(ctx, d, r, "recording", err)
 	}
-	if result.Primary, err = g.follow(ctx, d, r, o); err != nil {
+	fill := g.follow
+	if r.Copies {
+		fill = g.copyFirst
+	}
+	if result.Primary, err = fill(ctx, d, r, o); err != nil {
 		return Result{}, g.afterFailure(ctx, d, r, "copying the data to "+r.Green, err)
 	}
+	result.Copied = r.Copied
 	if err := g.enter(ctx, d, r, PhaseReady); err != nil {
 		return result, g.interrupted(d, "recording", err)
 	}

@@ -8,6 +8,10 @@
 // blue's Services select green's pod. Blue then has every write too, as long as it can
 // replicate from the newer server, and the way back is the same switch the other way round.
 //
+// Where green cannot replicate from blue, because it is older or another product, its data
+// is copied instead (Options.Copy): once when it is made, and again at the cutover, while
+// writes wait.
+//
 // The Services stay objects of blue's Helm release. Finish says what that means.
 package green
 
@@ -31,6 +35,8 @@ type Green struct {
 	// Failover hands over. Its lock, its notes and its way of moving Services are
 	// replaced.
 	Failover failover.Failover
+	// Copier is needed for second releases that do not replicate.
+	Copier   Copier
 	Reporter operation.Reporter
 	Now      func() time.Time
 	// By names the operator in records.
@@ -53,6 +59,8 @@ type Options struct {
 	Name string
 	// Change chooses the image, and what else is different.
 	Change upgrade.Change
+	// Copy has the data copied instead of replicated (dump-restore).
+	Copy bool
 	// MaxLag is how many bytes green may be behind when it counts as in sync.
 	MaxLag int64
 	Limits Limits
@@ -86,6 +94,8 @@ type Result struct {
 	To   string `json:"to"`
 	// Primary is the server that clients of the first release's Services write to.
 	Primary string `json:"primary,omitempty"`
+	// Copied is the last copy of the data; nil when the second release replicates.
+	Copied *Copied `json:"copied,omitempty"`
 	// Services are those of the first release that lead to the second.
 	Services []string `json:"services"`
 	// Claims were deleted with the second release.

@@ -68,13 +68,18 @@ func (g Green) observe(ctx context.Context, p *pair, l failover.Limits) topology
 }
 
 // first is the pod of a release that the chart makes its primary.
-func first(d *operation.Deployment) string { return d.Workload.Name + "-0" }
+func first(d *operation.Deployment) string { return d.Workload.FirstPod() }
 
 // switcher is failover's operation on both releases.
 func (g Green) switcher(p *pair) failover.Failover {
 	f := g.Failover
 	f.Locker, f.Notes = operation.Held{}, switchNotes{g.Notes}
 	f.Traffic = traffic{Traffic: g.Failover.Traffic, cluster: g.Cluster, pair: p}
+	// An older server may not be able to follow: then there is no way back, but the switch
+	// is complete.
+	f.Leave = func(_, to, instance string) bool {
+		return (p.green.Instance(to) != nil) != (p.green.Instance(instance) != nil)
+	}
 	return f
 }
 

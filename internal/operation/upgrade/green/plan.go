@@ -55,6 +55,12 @@ func (g Green) Plan(ctx context.Context, d *operation.Deployment, o Options) (*P
 		return nil, refused(p.Object, operationApply, "redisctl replication check", "finding the primary: %w", err)
 	}
 	p.Primary = primary.Name
+	if !o.Copy && primary.Version.Compare(firstToPause()) < 0 {
+		p.Findings = append(p.Findings, operation.Finding{
+			Code: "no-way-back", Severity: operation.Warning, Subject: primary.Name,
+			Message: fmt.Sprintf("%s cannot load what a newer server sends: after the cutover there may be no failback", primary.Version),
+		})
+	}
 	if err := g.checkRecords(ctx, p); err != nil {
 		return nil, err
 	}
@@ -209,7 +215,16 @@ func (p *Plan) planSteps() {
 		{Action: "record that there is a second release", Subject: p.Object, Mutates: true},
 		{Action: "install it with " + p.To, Subject: p.Green, Mutates: true},
 		{Action: "wait until its pods are Ready", Subject: p.Green},
-		{Action: "let its first server follow " + p.Primary, Subject: p.Green, Mutates: true},
-		{Action: "wait until it is in sync", Subject: p.Green},
 	}
+	if p.options.Copy {
+		p.Steps = append(p.Steps,
+			operation.Step{Action: "back up the data", Subject: p.Primary},
+			operation.Step{Action: "restore the backup, and compare every key", Subject: p.Green, Mutates: true},
+		)
+		return
+	}
+	p.Steps = append(p.Steps,
+		operation.Step{Action: "let its first server follow " + p.Primary, Subject: p.Green, Mutates: true},
+		operation.Step{Action: "wait until it is in sync", Subject: p.Green},
+	)
 }

@@ -44,3 +44,21 @@ type Route struct {
 	Blue  map[string]string `json:"blue"`
 	Green map[string]string `json:"green"`
 }
+
+// Copier copies all data of a server to one of another release.
+type Copier interface {
+	// Copy backs up the instance from of a, restores the backup into the instance to of b,
+	// which is empty, and compares every key. Nothing of a is changed.
+	Copy(ctx context.Context, a *operation.Deployment, from operation.Instance, b *operation.Deployment, to operation.Instance) (Copied, error)
+}
+
+// Copied is a copy of all data.
+type Copied struct {
+	// Backup is where the data was stored on its way.
+	Backup string `json:"backup"`
+	// Keys were restored, Compared are those of them that were compared, and equal.
+	Keys     int64 `json:"keys"`
+	Compared int64 `json:"compared"`
+	// Seconds is how long it took altogether.
+	Seconds float64 `json:"seconds"`
+}

@@ -2,8 +2,6 @@ package green
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -36,6 +34,9 @@ type Record struct {
 	Begun time.Time `json:"begun"`
 	By    string    `json:"by"`
 	Phase Phase     `json:"phase"`
+	// Copies is set when the data is copied instead of replicated; Copied is the last copy.
+	Copies bool    `json:"copies,omitempty"`
+	Copied *Copied `json:"copied,omitempty"`
 	// Primary was the first release's at the last cutover.
 	Primary string `json:"primary,omitempty"`
 	// CutOver is when clients were moved; nil before.
@@ -49,18 +50,7 @@ func (g Green) Record(ctx context.Context, d *operation.Deployment) (*Record, er
 	if d.Workload == nil {
 		return nil, nil //nolint:nilnil // there is none, which is no failure
 	}
-	text, err := g.Notes.Note(ctx, d, operation.NoteGreen)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	record := new(Record)
-	if err := json.Unmarshal([]byte(text), record); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteGreen, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when there is no second release",
-		}
-	}
-	return record, nil
+	return operation.LoadNote[Record](ctx, g.Notes, d, operation.NoteGreen, "there is no second release")
 }
 
 // required is Record where there has to be one.
@@ -74,11 +64,11 @@ func (g Green) required(ctx context.Context, d *operation.Deployment, phase stri
 
 // save replaces the record. The notes of more are set in the same step.
 func (g Green) save(ctx context.Context, d *operation.Deployment, r *Record, more map[string]string) error {
-	text, err := json.Marshal(r)
+	text, err := operation.EncodeNote(r)
 	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
+		return err
 	}
-	notes := map[string]string{operation.NoteGreen: string(text)}
+	notes := map[string]string{operation.NoteGreen: text}
 	for key, value := range more {
 		notes[key] = value
 	}

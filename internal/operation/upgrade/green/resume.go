@@ -53,6 +53,13 @@ func (g Green) resumeInstall(ctx context.Context, d *operation.Deployment, r *Re
 
 // resumeSwitch finishes or undoes a switch, and records which release serves.
 func (g Green) resumeSwitch(ctx context.Context, p *pair, l failover.Limits) error {
+	if p.record.Copies {
+		phase, err := g.resumeCopy(ctx, p, l)
+		if err != nil {
+			return err
+		}
+		return g.serving(ctx, p, phase)
+	}
 	unfinished, err := g.Notes.Note(ctx, p.blue, operation.NoteCutover)
 	if err != nil {
 		return err
@@ -83,7 +90,7 @@ func (g Green) resumeServing(ctx context.Context, p *pair, o Options) (Result, e
 		return result, refused(p.blue.String(), "upgrade resume", "redisctl upgrade status", "%w", err)
 	}
 	result.Primary = from.Name
-	if err := g.hasAll(p, from, to, SwitchOptions{Back: true}); err != nil {
+	if err := g.hasAll(p, from, to, SwitchOptions{Back: true}); err != nil && !p.record.Copies {
 		g.Reporter.Warn("%s has no way back: %v", p.blue.Release, err)
 	}
 	for _, r := range p.record.Services {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/failover"
@@ -16,6 +17,9 @@ type SwitchOptions struct {
 	failover.Options
 	// Back is a failback: clients return to the first release.
 	Back bool
+	// CopyPause is how long writes may wait while all data is copied, where releases do
+	// not replicate; 0 for three times what the last copy took, and 30 s at least.
+	CopyPause time.Duration
 }
 
 func (o SwitchOptions) operation() string {
@@ -52,8 +56,10 @@ func (g Green) planSwitch(ctx context.Context, d *operation.Deployment, o Switch
 	if err != nil {
 		return nil, nil, refused(d.String(), o.operation(), "redisctl upgrade status", "%w", err)
 	}
-	if err := g.hasAll(p, from, to, o); err != nil {
-		return nil, nil, err
+	if !r.Copies {
+		if err := g.hasAll(p, from, to, o); err != nil {
+			return nil, nil, err
+		}
 	}
 	var others []string
 	if !o.Back {
@@ -62,13 +68,10 @@ func (g Green) planSwitch(ctx context.Context, d *operation.Deployment, o Switch
 			return nil, nil, err
 		}
 	}
-	choices := o.Options
-	choices.To, choices.AllowOlder = to.Name, true
-	plan, err := g.switcher(p).Plan(ctx, p.merged(from.Name), choices)
+	plan, err := g.planHandover(ctx, p, from, to, o)
 	if err != nil {
 		return nil, nil, redirected(err)
 	}
-	plan.Operation = o.operation()
 	for _, service := range others {
 		plan.Findings = append(plan.Findings, operation.Finding{
 			Code: "service-stays", Severity: operation.Warning, Subject: service,
@@ -76,6 +79,19 @@ func (g Green) planSwitch(ctx context.Context, d *operation.Deployment, o Switch
 		})
 	}
 	return plan, p, nil
+}
+
+func (g Green) planHandover(ctx context.Context, p *pair, from, to *topology.Member, o SwitchOptions) (*failover.Plan, error) {
+	if p.record.Copies {
+		return planCopy(p, from, to, o), nil
+	}
+	choices := o.Options
+	choices.To, choices.AllowOlder = to.Name, true
+	plan, err := g.switcher(p).Plan(ctx, p.merged(from.Name), choices)
+	if err == nil {
+		plan.Operation = o.operation()
+	}
+	return plan, err
 }
 
 // switchable refuses a switch in the wrong phase.
@@ -192,10 +208,43 @@ func (g Green) Switch(ctx context.Context, d *operation.Deployment, o SwitchOpti
 	if err := g.save(both, d, p.record, map[string]string{operation.NoteServedBy: p.record.Green}); err != nil {
 		return failover.Result{}, err
 	}
-	result, failed := g.switcher(p).Apply(both, plan)
+	result, failed := g.handOver(both, p, plan, o)
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Settle)
 	defer cancel()
-	return result, g.settle(settling, p, former, o, failed)
+	if failed = g.settle(settling, p, former, o, failed); failed == nil && !p.record.Copies {
+		g.tellWayBack(settling, p, plan.From, plan.To, o)
+	}
+	return result, failed
+}
+
+// wayBackLimit is how long the servers that have handed over may take to follow: a partial
+// resynchronisation takes a moment, and what needs more is worth a word.
+const wayBackLimit = 5 * time.Second
+
+// tellWayBack waits until the server that has handed over follows, and warns when it cannot.
+func (g Green) tellWayBack(ctx context.Context, p *pair, old, serving string, o SwitchOptions) {
+	ctx, cancel := context.WithTimeout(ctx, wayBackLimit)
+	defer cancel()
+	for {
+		t := g.observe(ctx, p, o.Limits)
+		err := g.hasAll(p, t.Member(serving), t.Member(old), SwitchOptions{Back: !o.Back})
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			g.Reporter.Warn("there may be no way back to %s: %v", old, err)
+			return
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+func (g Green) handOver(ctx context.Context, p *pair, plan *failover.Plan, o SwitchOptions) (failover.Result, error) {
+	if p.record.Copies {
+		return g.switcher(p).Replace(ctx, g.replacement(p, plan.From, plan.To, o))
+	}
+	return g.switcher(p).Apply(ctx, plan)
 }
 
 // settle records how a switch has ended.

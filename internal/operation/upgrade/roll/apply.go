@@ -158,7 +158,7 @@ func (x *rolling) begin(ctx context.Context, p *Plan) error {
 }
 
 // first is the pod that the chart makes the primary at every start.
-func (x *rolling) first() string { return x.deployment.Workload.Name + "-0" }
+func (x *rolling) first() string { return x.deployment.Workload.FirstPod() }
 
 // hold keeps the workload's own controller from replacing pods. What it takes away is
 // recorded before.
@@ -273,6 +273,11 @@ func (x *rolling) letGo(ctx context.Context) error {
 	if err := x.enter(ctx, PhaseReleasing); err != nil {
 		return err
 	}
+	if x.record.Undone {
+		if err := x.aimBack(ctx); err != nil {
+			return err
+		}
+	}
 	if err := x.Cluster.Release(ctx, x.deployment, x.record.Held); err != nil {
 		return err
 	}
@@ -343,6 +348,22 @@ func (x *rolling) undo(ctx context.Context) error {
 	}
 	x.result.Outcome = OutcomeUndone
 	return x.letGo(ctx)
+}
+
+// aimBack corrects what is recorded as the image that the release is to have: what an undone
+// upgrade was to is no measure for what comes after.
+func (x *rolling) aimBack(ctx context.Context) error {
+	baseline, err := upgrade.LoadBaseline(ctx, x.Notes, x.deployment)
+	switch {
+	case errors.Is(err, upgrade.ErrNoBaseline):
+		return nil
+	case err != nil:
+		return err
+	case baseline.Target == x.record.From:
+		return nil
+	}
+	baseline.Target = x.record.From
+	return upgrade.SaveBaseline(ctx, x.Notes, x.deployment, baseline)
 }
 
 // hasItsKeys makes sure that a server without replicas has the data again that it had

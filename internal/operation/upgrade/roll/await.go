@@ -239,10 +239,10 @@ func (x *rolling) followed(ctx context.Context, name string) error {
 				return err
 			}
 			continue
-		case inSync(m) && m.Pod != nil && m.Pod.Ready:
+		case inSync(observed.Member(primary), m) && m.Pod != nil && m.Pod.Ready:
 			return nil
 		}
-		state, progress := syncState(name, primary, m)
+		state, progress := syncState(name, observed.Member(primary), m)
 		if err := p.wait(ctx, state, progress); err != nil {
 			return x.stuck(ctx, d, &m.Instance, err)
 		}
@@ -266,25 +266,26 @@ func (x *rolling) allFollow(ctx context.Context) error {
 // primary writes between two questions.
 const maxBehind = 16 << 20
 
-func inSync(m *topology.Member) bool {
-	return m.Link() == "up" && m.Behind >= 0 && m.Behind <= maxBehind && !m.Info.Persistence().Loading
+// inSync is what a hand-over asks of its target, too.
+func inSync(primary, m *topology.Member) bool {
+	return m.Link() == "up" && m.Behind >= 0 && m.Behind <= maxBehind && !m.Info.Persistence().Loading && topology.Unsent(primary, m) == ""
 }
 
 // syncState says how far a replica is, and how many bytes of the data it has copied.
-func syncState(name, primary string, m *topology.Member) (string, int64) {
+func syncState(name string, primary, m *topology.Member) (string, int64) {
 	switch {
 	case m.Err != nil:
 		return name + " does not answer", 0
-	case inSync(m):
+	case inSync(primary, m):
 		return name + " is in sync, and not Ready yet", 0
 	case m.Info.Int("master_sync_in_progress") > 0:
 		done := m.Info.Int("master_sync_read_bytes")
 		if done == 0 { // before 6.2
 			done = 1
 		}
-		return fmt.Sprintf("%s copies the data of %s", name, primary), done
+		return fmt.Sprintf("%s copies the data of %s", name, primary.Name), done
 	default:
-		return fmt.Sprintf("%s is not in sync with %s yet", name, primary), 0
+		return fmt.Sprintf("%s is not in sync with %s yet", name, primary.Name), 0
 	}
 }
 

@@ -35,6 +35,8 @@ type Plan struct {
 	options    Options
 	preview    upgrade.Preview
 	topology   topology.Topology
+	// cured are the instances that do not answer, and will when their pods are replaced.
+	cured []string
 }
 
 // Nothing reports whether no object of the release changes.
@@ -72,7 +74,9 @@ func (r Roll) Plan(ctx context.Context, d *operation.Deployment, o Options) (*Pl
 	if err := p.chooseStrategy(); err != nil {
 		return nil, err
 	}
-	p.checkWorkload()
+	if err := r.checkWorkload(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := r.checkHandOver(ctx, p); err != nil {
 		return nil, err
 	}
@@ -143,7 +147,7 @@ func (p *Plan) chooseStrategy() error {
 	if p.Strategy == InPlace && replicated {
 		return operation.Errorf(operation.Usage, "--strategy in-place is for servers without replicas; %s has some: use rolling", p.Object)
 	}
-	first := p.deployment.Workload.Name + "-0"
+	first := p.deployment.Workload.FirstPod()
 	for _, i := range slices.Backward(p.deployment.Instances) {
 		if p.Strategy == InPlace || i.Name != first {
 			p.Pods = append(p.Pods, i.Name)
@@ -156,7 +160,7 @@ func (p *Plan) chooseStrategy() error {
 }
 
 // checkWorkload finds what keeps pods from being replaced.
-func (p *Plan) checkWorkload() {
+func (r Roll) checkWorkload(ctx context.Context, p *Plan) error {
 	w, o := p.deployment.Workload, p.options
 	if len(p.preview.Immutable) > 0 {
 		p.add(operation.Finding{
@@ -166,17 +170,27 @@ func (p *Plan) checkWorkload() {
 			Override: "--recreate-workload", Overridden: o.Recreate,
 		})
 	}
+	rollout, err := r.Cluster.Rollout(ctx, p.deployment)
+	if err != nil {
+		return err
+	}
 	for i := range p.topology.Members {
 		m := &p.topology.Members[i]
-		if m.Err != nil {
-			p.add(operation.Finding{
-				Code: "unreachable", Severity: operation.Critical, Subject: m.Name, Message: "does not answer: " + m.Err.Error(),
-				Hint: "an upgrade begins with servers that are all in sync",
-			})
+		if m.Err == nil {
+			continue
 		}
+		f := operation.Finding{
+			Code: "unreachable", Severity: operation.Critical, Subject: m.Name, Message: "does not answer: " + m.Err.Error(),
+			Hint: "an upgrade begins with servers that are all in sync",
+		}
+		if p.cures(m, rollout) {
+			f.Severity, f.Hint = operation.Warning, "it is of the revision that is left: its pod is replaced; those that were never replaced stay"
+			p.cured = append(p.cured, m.Name)
+		}
+		p.add(f)
 	}
 	if p.Strategy != InPlace {
-		return
+		return nil
 	}
 	p.add(operation.Finding{
 		Code: "downtime", Severity: operation.Critical, Subject: w.Name,
@@ -189,6 +203,17 @@ func (p *Plan) checkWorkload() {
 			Message: "it keeps nothing on disk: its data ends with its pod", Hint: "--strategy blue-green",
 		})
 	}
+	return nil
+}
+
+// cures reports whether the way back is what an instance needs that does not answer: its
+// pod is of the revision that is left, and another instance is the primary.
+func (p *Plan) cures(m *topology.Member, rollout Rollout) bool {
+	if p.options.Change.Back == 0 || !p.preview.Replaced || p.Strategy != Rolling || rollout.stale(m.Name) {
+		return false
+	}
+	primary, err := p.topology.Primary()
+	return err == nil && primary.Name != m.Name
 }
 
 // checkHandOver finds what would keep the primary from handing over later.
@@ -197,10 +222,10 @@ func (r Roll) checkHandOver(ctx context.Context, p *Plan) error {
 		return nil
 	}
 	o := failover.DefaultOptions()
-	o.Limits, o.AllowOlder = p.options.Limits.Limits, true
+	o.Limits, o.AllowOlder, o.AllowUnreachable = p.options.Limits.Limits, true, len(p.cured) > 0
 	primary, err := p.topology.Primary()
 	if err == nil && primary.Ordinal != 0 {
-		o.To = p.deployment.Workload.Name + "-0"
+		o.To = p.deployment.Workload.FirstPod()
 	}
 	plan, err := r.Failover.Plan(ctx, p.deployment, o)
 	if err != nil {
@@ -235,7 +260,7 @@ func (p *Plan) planSteps() {
 	default:
 		step(false, p.Object, "take a full backup, and verify it")
 	}
-	first := p.deployment.Workload.Name + "-0"
+	first := p.deployment.Workload.FirstPod()
 	if primary, err := p.topology.Primary(); err == nil && p.Strategy == Rolling && primary.Name != first {
 		step(true, first, "hand the primary over: Helm's own Services lead there")
 	}
@@ -245,15 +270,21 @@ func (p *Plan) planSteps() {
 	}
 	step(true, p.Object, "let Helm make the revision after %d", p.Revision)
 	if p.preview.Replaced {
+		unless := "" // a pod is of the revision that is gone back to
+		if len(p.cured) > 0 {
+			unless = ", unless it was never replaced"
+		}
 		for i, pod := range p.Pods {
 			switch {
+			case slices.Contains(p.cured, pod):
+				step(true, pod, "replace it, wait until it answers and is in sync")
 			case p.Strategy == InPlace:
 				step(true, pod, "save its data, replace it, wait until it has loaded")
 			case i == len(p.Pods)-1:
-				step(true, pod, "hand the primary over to a replica that was replaced")
-				step(true, pod, "replace it, let it follow the new primary")
+				step(true, pod, "hand the primary over to a replica that was replaced%s", unless)
+				step(true, pod, "replace it, let it follow the new primary%s", unless)
 			default:
-				step(true, pod, "replace it, wait until it is in sync")
+				step(true, pod, "replace it, wait until it is in sync%s", unless)
 			}
 		}
 	}

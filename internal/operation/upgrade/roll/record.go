@@ -2,8 +2,6 @@ package roll
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -60,18 +58,7 @@ type Record struct {
 
 // Unfinished returns the record of an unfinished upgrade, or nil.
 func (r Roll) Unfinished(ctx context.Context, d *operation.Deployment) (*Record, error) {
-	text, err := r.Notes.Note(ctx, d, operation.NoteUpgrade)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	record := new(Record)
-	if err := json.Unmarshal([]byte(text), record); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteUpgrade, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no upgrade is in progress",
-		}
-	}
-	return record, nil
+	return operation.LoadNote[Record](ctx, r.Notes, d, operation.NoteUpgrade, "no upgrade is in progress")
 }
 
 // enter records that a phase begins.
@@ -81,13 +68,9 @@ func (x *rolling) enter(ctx context.Context, phase Phase) error {
 }
 
 func (x *rolling) save(ctx context.Context) error {
-	text, err := json.Marshal(x.record)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return x.Notes.SetNotes(ctx, x.deployment, map[string]string{operation.NoteUpgrade: string(text)})
+	return operation.SaveNote(ctx, x.Notes, x.deployment, operation.NoteUpgrade, x.record)
 }
 
 func (x *rolling) forget(ctx context.Context) error {
-	return x.Notes.SetNotes(ctx, x.deployment, map[string]string{operation.NoteUpgrade: ""})
+	return operation.ForgetNote(ctx, x.Notes, x.deployment, operation.NoteUpgrade)
 }

@@ -29,7 +29,7 @@ type Roll struct {
 	Releases  upgrade.Releases
 	Cluster   Cluster
 	// Failover hands the primary over. Its own lock must be operation.Held, and it must
-	// leave the old primary behind (LeaveOld).
+	// leave the old primary behind (Leave).
 	Failover failover.Failover
 	Backups  Backups
 	Saver    Saver

@@ -286,6 +286,7 @@ func TestUpgradeToABadImageIsUndone(t *testing.T) {
 	assert.Equal(t, operation.Failed, operation.KindOf(err))
 	assert.Equal(t, roll.OutcomeUndone, result.Outcome)
 	w.well(t, former)
+	assert.Contains(t, w.notes[operation.NoteUpgraded], `"target":"`+former+`"`, "upgrade validate is not to miss the bad image")
 }
 
 func TestUndoneWithoutItsData(t *testing.T) {

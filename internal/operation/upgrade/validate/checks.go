@@ -8,6 +8,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/redis"
 )
 
 const (
@@ -38,12 +39,12 @@ type logSummary struct {
 	err  error
 }
 
-func (l *logSummary) add(r logReader, line string) {
+func (l *logSummary) add(r redis.LogReader, line string) {
 	l.lines++
-	switch kind, text := r.judge(line); kind {
-	case lineLink:
+	switch kind, text := r.Judge(line); kind {
+	case redis.LogLink:
 		l.links++
-	case lineTrouble:
+	case redis.LogTrouble:
 		l.total++
 		if _, known := l.trouble[text]; !known && len(l.texts) < logKinds {
 			l.texts = append(l.texts, text)
@@ -66,7 +67,7 @@ func (r *run) logs(ctx context.Context) {
 	defer cancel()
 	found := make([]logSummary, len(d.Instances))
 	files := r.logFiles(ctx)
-	reader := newLogReader()
+	reader := redis.NewLogReader()
 	var wg sync.WaitGroup
 	for i, instance := range d.Instances {
 		found[i] = logSummary{trouble: map[string]int{}, file: files[i]}
