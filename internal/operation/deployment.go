@@ -103,6 +103,9 @@ type Workload struct {
 	Manager string
 }
 
+// FirstPod names the pod that the chart makes the primary at every start.
+func (w *Workload) FirstPod() string { return w.Name + "-0" }
+
 // VolumeKind says where a deployment keeps its data.
 type VolumeKind string
 
@@ -210,7 +213,10 @@ type Pod struct {
 	// LastExit is how the Redis container ended the last time, for example
 	// "OOMKilled, exit code 137". Empty when it has not been restarted.
 	LastExit string
-	Created  time.Time
+	// MemoryLimit and CPULimit of the Redis container, in bytes and in thousandths of a core;
+	// 0 for none.
+	MemoryLimit, CPULimit int64
+	Created               time.Time
 }
 
 // CredentialSource says where the password of a deployment comes from.

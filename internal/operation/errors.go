@@ -104,3 +104,9 @@ func KindOf(err error) Kind {
 		return Failed
 	}
 }
+
+// Answered reports whether err is what a server said: it is alive, whatever it refuses.
+func Answered(err error) bool {
+	var reply interface{ Code() string }
+	return errors.As(err, &reply)
+}

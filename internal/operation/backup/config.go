@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/redact"
 	"github.com/redisctl/redisctl/internal/operation/topology"
 	"github.com/redisctl/redisctl/internal/redis"
 	"github.com/redisctl/redisctl/internal/snapshot"
@@ -186,14 +187,14 @@ func (b Config) collect(ctx context.Context, d *operation.Deployment, t *topolog
 		TakenAt: b.Now().UTC(), Namespace: d.Namespace, Release: d.Release, SecretsIncluded: o.Secrets,
 		RedisConf: []string{}, Instances: make([]InstanceConfig, len(t.Members)),
 	}
-	m := &mask{off: o.Secrets}
+	m := &redact.Mask{Off: o.Secrets}
 	// The servers first: their passwords are then known wherever else they appear.
 	for i := range t.Members {
 		doc.Instances[i] = b.ask(ctx, d, &t.Members[i], m)
 	}
 	for _, directive := range d.Config.Directives() {
 		line := directive.Name
-		for _, arg := range m.directive(directive.Name, directive.Args) {
+		for _, arg := range m.Directive(directive.Name, directive.Args) {
 			line += " " + quote(arg)
 		}
 		doc.RedisConf = append(doc.RedisConf, line)
@@ -207,13 +208,13 @@ func (b Config) collect(ctx context.Context, d *operation.Deployment, t *topolog
 		b.Reporter.Warn("the Helm values are not included: %v", err)
 		return doc
 	}
-	release.Values, _ = m.values(release.Values).(map[string]any)
+	release.Values, _ = m.Values(release.Values).(map[string]any)
 	doc.Helm = release
 	return doc
 }
 
 // ask reads the configuration of one server.
-func (b Config) ask(ctx context.Context, d *operation.Deployment, member *topology.Member, m *mask) InstanceConfig {
+func (b Config) ask(ctx context.Context, d *operation.Deployment, member *topology.Member, m *redact.Mask) InstanceConfig {
 	c := InstanceConfig{Instance: member.Name, Differences: []Difference{}}
 	fail := func(err error) InstanceConfig {
 		c.Problem = err.Error()
@@ -236,13 +237,13 @@ func (b Config) ask(ctx context.Context, d *operation.Deployment, member *topolo
 	c.Differences = differences(settings, d.Config, m)
 	c.Settings = make(map[string]string, len(settings))
 	for name, value := range settings {
-		c.Settings[name] = m.setting(name, value)
+		c.Settings[name] = m.Setting(name, value)
 	}
 	// Before 6.0 there is no ACL, and not everybody may see it.
 	if reply, err := server.Do(ctx, "ACL", "LIST"); err == nil {
 		lines, _ := reply.([]any)
 		for _, line := range lines {
-			c.Users = append(c.Users, m.aclUser(fmt.Sprint(line)))
+			c.Users = append(c.Users, m.ACLUser(fmt.Sprint(line)))
 		}
 	}
 	return c
@@ -260,7 +261,7 @@ func isComparable(name string) bool {
 }
 
 // differences compares what runs with what redis.conf asks for.
-func differences(running map[string]string, wanted redis.Config, m *mask) []Difference {
+func differences(running map[string]string, wanted redis.Config, m *redact.Mask) []Difference {
 	found := []Difference{}
 	seen := map[string]bool{}
 	for _, directive := range wanted.Directives() {
@@ -275,7 +276,7 @@ func differences(running map[string]string, wanted redis.Config, m *mask) []Diff
 		}
 		if normal(value) != normal(want) {
 			found = append(found, Difference{
-				Setting: directive.Name, Running: m.setting(directive.Name, value), Wanted: m.setting(directive.Name, want),
+				Setting: directive.Name, Running: m.Setting(directive.Name, value), Wanted: m.Setting(directive.Name, want),
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/redact"
 	"github.com/redisctl/redisctl/internal/snapshot"
 	"github.com/redisctl/redisctl/internal/snapshot/codec"
 	"github.com/redisctl/redisctl/internal/storage"
@@ -90,10 +91,10 @@ func (b ResourcesBackup) add(ctx context.Context, d *operation.Deployment, o Set
 	if len(found.Secrets) > 0 {
 		b.Reporter.Note("not included: Secret %s; --include-secrets does, encrypted", strings.Join(found.Secrets, ", "))
 	}
-	m := mask{off: o.Secrets}
+	m := redact.Mask{Off: o.Secrets}
 	for i := range found.Items {
 		if found.Items[i].Kind != "Secret" {
-			found.Items[i].YAML = []byte(m.prose(string(found.Items[i].YAML)))
+			found.Items[i].YAML = []byte(m.Prose(string(found.Items[i].YAML)))
 		}
 	}
 	text := resourcesText(d, found, b.Now().UTC())

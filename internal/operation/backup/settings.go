@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -38,30 +37,18 @@ type settings struct {
 
 // load returns what is changed at the moment, by instance.
 func (s settings) load(ctx context.Context) (map[string]pausedSetting, error) {
-	text, err := s.notes.Note(ctx, s.d, operation.NoteSettings)
-	if err != nil || text == "" {
+	paused, err := operation.LoadNote[map[string]pausedSetting](ctx, s.notes, s.d, operation.NoteSettings, "no backup is running")
+	if err != nil || paused == nil {
 		return nil, err
 	}
-	var paused map[string]pausedSetting
-	if err := json.Unmarshal([]byte(text), &paused); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: s.d.String(), Phase: "reading the annotation " + operation.NoteSettings, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no backup is running",
-		}
-	}
-	return paused, nil
+	return *paused, nil
 }
 
 func (s settings) save(ctx context.Context, paused map[string]pausedSetting) error {
-	text := ""
-	if len(paused) > 0 {
-		encoded, err := json.Marshal(paused)
-		if err != nil {
-			return fmt.Errorf("encoding the record: %w", err)
-		}
-		text = string(encoded)
+	if len(paused) == 0 {
+		return operation.ForgetNote(ctx, s.notes, s.d, operation.NoteSettings)
 	}
-	return s.notes.SetNotes(ctx, s.d, map[string]string{operation.NoteSettings: text})
+	return operation.SaveNote(ctx, s.notes, s.d, operation.NoteSettings, paused)
 }
 
 // edit changes the record of one instance; nil removes it.

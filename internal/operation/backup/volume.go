@@ -24,6 +24,8 @@ type Volumes interface {
 	// MaySnapshot returns an *operation.Error of kind Denied that names what the user
 	// may not do with volume snapshots in the deployment's namespace.
 	MaySnapshot(ctx context.Context, d *operation.Deployment) error
+	// HasSnapshot reports whether there is a snapshot of a name, whoever made it.
+	HasSnapshot(ctx context.Context, namespace, name string) (bool, error)
 	// CreateSnapshot creates a snapshot from its name, claim, class, labels and contents.
 	CreateSnapshot(ctx context.Context, s VolumeSnapshot) error
 	// AwaitSnapshot watches a snapshot until done returns true or an error, which is

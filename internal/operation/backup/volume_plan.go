@@ -145,6 +145,11 @@ func (b VolumeBackup) planOne(ctx context.Context, p *VolumePlan, m *topology.Me
 	if len(s.Name) > maxNameLength || !validName.MatchString(s.Name) {
 		return operation.Errorf(operation.Usage, "--name %q: Kubernetes takes lower case letters, digits, '-' and '.', at most %d of them", s.Name, maxNameLength)
 	}
+	if classes != nil {
+		if err := b.checkName(ctx, p, s.Name); err != nil {
+			return err
+		}
+	}
 	p.checkClaim(claim)
 	s.Class = p.chooseClass(claim, classes)
 	if !p.options.AsIs {
@@ -152,6 +157,18 @@ func (b VolumeBackup) planOne(ctx context.Context, p *VolumePlan, m *topology.Me
 	}
 	p.Snapshots = append(p.Snapshots, s)
 	return nil
+}
+
+// checkName makes sure that the name is free before the server is made to save.
+func (b VolumeBackup) checkName(ctx context.Context, p *VolumePlan, name string) error {
+	taken, err := b.Volumes.HasSnapshot(ctx, p.deployment.Namespace, name)
+	if taken {
+		p.add(operation.Finding{
+			Code: "name-taken", Severity: operation.Critical, Subject: fullName(p.deployment.Namespace, name),
+			Message: "there is a snapshot of that name already", Hint: "choose another --name",
+		})
+	}
+	return err
 }
 
 // validName is what the API server takes as a name (RFC 1123 subdomain).

@@ -35,6 +35,7 @@ type disks struct {
 	// states are what a snapshot goes through.
 	states []backup.VolumeSnapshot
 
+	taken            string // a name that somebody else's snapshot has
 	created, deleted []string
 	saved            []string
 	said             []string
@@ -78,6 +79,10 @@ func (s *disks) SnapshotClasses(context.Context) ([]backup.SnapshotClass, error)
 }
 
 func (s *disks) MaySnapshot(context.Context, *operation.Deployment) error { return s.denied }
+
+func (s *disks) HasSnapshot(_ context.Context, _, name string) (bool, error) {
+	return name == s.taken, nil
+}
 
 func (s *disks) CreateSnapshot(ctx context.Context, v backup.VolumeSnapshot) error {
 	if s.creating != nil {
@@ -376,6 +381,18 @@ func TestVolumePlanErrors(t *testing.T) {
 	s.freeErr = denied
 	_, err = s.run(t, backup.VolumeOptions{Class: "snap"})
 	require.NoError(t, err, "executing in pods is not needed")
+}
+
+// A name that is taken is noticed before the server is made to save.
+func TestVolumeNameTaken(t *testing.T) {
+	s := newDisks()
+	s.taken = "nightly"
+	plan, err := s.Plan(t.Context(), s.d, backup.VolumeOptions{Name: "nightly", Timeout: time.Second})
+	require.NoError(t, err)
+	assert.ErrorContains(t, plan.Refusal(), "name-taken")
+	plan, err = s.Plan(t.Context(), s.d, backup.VolumeOptions{Name: "weekly", Timeout: time.Second})
+	require.NoError(t, err)
+	assert.NoError(t, plan.Refusal())
 }
 
 // A snapshot that was not taken is removed, one that was stays.

@@ -35,9 +35,9 @@ type Failover struct {
 	Resolver operation.Resolver
 	// Copies compares and keeps data sets. Heal and Force need it.
 	Copies Copies
-	// LeaveOld completes a planned switch also while the old primary is not in sync with
-	// the new one: it is about to be replaced, and may be too old to copy its data.
-	LeaveOld bool
+	// Leave tells which instances the end of a switch to the instance to does not wait for;
+	// nil for none. They are about to be replaced, or may be too old to copy its data.
+	Leave    func(from, to, instance string) bool
 	Reporter operation.Reporter
 	Now      func() time.Time
 	// By names the operator in records.

@@ -318,9 +318,13 @@ func (p *ForcePlan) checkForce(from, to *topology.Member) {
 			Override: override, Overridden: overridden,
 		})
 	}
-	if from.Err == nil {
+	switch {
+	case from.Err == nil:
 		block("primary-answers", from.Name, "it answers: redisctl failover promote hands over without losing a write", "",
 			"--allow-alive", o.AllowAlive)
+	case operation.Answered(from.Err):
+		block("primary-answers", from.Name, fmt.Sprintf("it is alive, and says: %v", from.Err),
+			"its data is lost when its pod is deleted; a script that runs too long: redisctl shell, SCRIPT KILL", "--allow-alive", o.AllowAlive)
 	}
 	up := to.Replication.Upstream
 	switch {
@@ -592,7 +596,7 @@ func (c *forcing) answering(ctx context.Context) (*operation.Deployment, *operat
 		_, err = server.Ping(asked)
 		_ = server.Close() // it was only asked
 	}
-	if err != nil {
+	if err != nil && (!operation.Answered(err) || errors.Is(err, operation.ErrLoading)) {
 		return d, nil, nil // that is the answer
 	}
 	return d, i, nil

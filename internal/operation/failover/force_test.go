@@ -98,6 +98,31 @@ func TestForceOnLostNode(t *testing.T) {
 	require.NoError(t, to.Client().Set(t.Context(), "after", "x", 0).Err())
 }
 
+// TestForceBusy: a primary that is busy with a script is alive, and not given up.
+func TestForceBusy(t *testing.T) {
+	old := redisserver.Start(t, redisserver.Options{Version: redisserver.Redis70, Config: []string{"lua-time-limit 50"}})
+	replica := redisserver.Start(t, redisserver.Options{Version: redisserver.Redis70, ReplicaOf: old})
+	replica.WaitInSync()
+	connector := plainConnector()
+	d := resolve(t, old.Addr, replica.Addr)
+	op := failover.Failover{
+		Connector: connector, Pauser: pauser{connector}, Traffic: nothing{}, Notes: notes{}, Locker: nothing{},
+		Cluster: &lostNode{}, Resolver: resolved{d}, Reporter: operation.DiscardReporter{}, Now: time.Now, By: "test",
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- old.Client().Eval(context.WithoutCancel(t.Context()), "while true do end", nil).Err() }()
+	require.Eventually(t, func() bool {
+		err := old.Client().Ping(t.Context()).Err()
+		return err != nil && strings.HasPrefix(err.Error(), "BUSY")
+	}, 10*time.Second, 20*time.Millisecond)
+	plan, err := op.PlanForce(t.Context(), d, failover.DefaultForceOptions())
+	require.NoError(t, err)
+	require.ErrorContains(t, plan.Refusal(), "it is alive, and says")
+	require.ErrorContains(t, plan.Refusal(), "primary-answers")
+	require.NoError(t, old.Client().ScriptKill(t.Context()).Err())
+	require.Error(t, <-ended)
+}
+
 // TestForceChooses: the replica with the most data, and no other without consent.
 func TestForceChooses(t *testing.T) {
 	behind := orphan(host0, "900").Set(map[string]string{"slave_priority": "1"})

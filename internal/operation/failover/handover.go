@@ -224,7 +224,7 @@ func (h *handover) verify(ctx context.Context) error {
 	h.Reporter.Step("waiting until everybody follows %s", h.to.Name)
 	tasks := []func() error{func() error { return h.tryServices(ctx) }}
 	for name := range h.servers {
-		if name == h.to.Name || h.LeaveOld && name == h.old {
+		if name == h.to.Name || h.Leave != nil && h.Leave(h.old, h.to.Name, name) {
 			continue
 		}
 		h.settled.Followers = append(h.settled.Followers, name)

@@ -152,7 +152,7 @@ func chooseTarget(t *topology.Topology, primary *topology.Member, o Options) (*t
 	for i := range t.Members {
 		m := &t.Members[i]
 		if m.Err == nil && m.Follows == primary.Name && m.Link() == "up" && m.Behind >= 0 &&
-			m.Replication.Upstream.Priority > 0 && streaming(primary, m) == "" {
+			m.Replication.Upstream.Priority > 0 && topology.Unsent(primary, m) == "" {
 			candidates = append(candidates, m)
 		}
 	}
@@ -205,8 +205,8 @@ func checkTarget(primary, target *topology.Member, o Options) []operation.Findin
 		block("link-down", fmt.Sprintf("its link to the primary is %s", target.Link()), "", false)
 	case target.Behind < 0:
 		block("history-differs", "its replication history is not the primary's", "", false)
-	case streaming(primary, target) != "":
-		block("not-online", fmt.Sprintf("the primary does not stream to it yet (state %s)", streaming(primary, target)), "", false)
+	case topology.Unsent(primary, target) != "":
+		block("not-online", fmt.Sprintf("the primary does not stream to it yet (state %s)", topology.Unsent(primary, target)), "", false)
 	case target.Behind > o.MaxLag:
 		block("lag", fmt.Sprintf("%s behind the primary: writes would wait while it catches up", operation.Bytes(target.Behind)), "--allow-lag", o.AllowLag)
 	}
@@ -223,19 +223,6 @@ func checkTarget(primary, target *topology.Member, o Options) []operation.Findin
 		block("loading", "it is loading its data set", "", false)
 	}
 	return found
-}
-
-// streaming returns "" when the primary sends its writes to the replica as they come,
-// and otherwise what it does. For a second after a full resynchronisation the replica
-// finds its link up although nothing is sent to it yet.
-func streaming(primary, m *topology.Member) string {
-	const online = "online"
-	for _, f := range primary.Replication.Replicas {
-		if f.Host == m.Host && f.Port == m.Port && f.State != online {
-			return f.State
-		}
-	}
-	return "" // or it is known there by another address
 }
 
 // checkBudgets tells when the deployment cannot do without another pod.

@@ -2,8 +2,6 @@ package failover
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -31,32 +29,17 @@ type Record struct {
 
 // load returns the record of an unfinished failover, or nil.
 func load(ctx context.Context, notes operation.Notes, d *operation.Deployment) (*Record, error) {
-	text, err := notes.Note(ctx, d, operation.NoteFailover)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	var r Record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteFailover, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no failover is in progress",
-		}
-	}
-	return &r, nil
+	return operation.LoadNote[Record](ctx, notes, d, operation.NoteFailover, "no failover is in progress")
 }
 
 // save replaces the record.
 func save(ctx context.Context, notes operation.Notes, d *operation.Deployment, r Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteFailover: string(text)})
+	return operation.SaveNote(ctx, notes, d, operation.NoteFailover, r)
 }
 
 // forget removes the record of a switch that came to nothing.
 func forget(ctx context.Context, notes operation.Notes, d *operation.Deployment) error {
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteFailover: ""})
+	return operation.ForgetNote(ctx, notes, d, operation.NoteFailover)
 }
 
 // finish removes the record and notes which instance is meant to be the primary.

@@ -139,6 +139,10 @@ func (f Failover) reopen(
 	}
 	defer release()
 	t := topology.Observe(locked, f.Connector, d, l.Timeout)
+	// Servers that let nobody in are not gone: nothing that follows would be good advice.
+	if err := t.Denied(); err != nil {
+		return "", Result{}, err
+	}
 	r := &reopened{record: *record}
 	r.switching = f.newSwitching(&Plan{
 		Plan: operation.Plan{Operation: name, Object: d.String()},

@@ -77,9 +77,6 @@ type State struct {
 
 // Cluster is where a guard runs.
 type Cluster interface {
-	// GuardMissing lists the permissions to install the guard that the user has not,
-	// each as a verb with a resource.
-	GuardMissing(ctx context.Context, d *operation.Deployment) ([]string, error)
 	// GuardChanges finds out what installing would do. It changes nothing. A user
 	// who may not give the guard the permissions it needs gets an *operation.Error
 	// of kind Denied.

@@ -29,8 +29,12 @@ func checkInstances(t *topology.Topology) []operation.Finding {
 			f.Hint = "the connection works but Redis does not answer: a stopped process, a slow command or a starved node"
 		case "unreachable":
 			f.Code, f.Message = "unreachable", m.Err.Error()
-			if operation.KindOf(m.Err) == operation.Denied {
-				f.Code = "access-denied"
+			switch {
+			case operation.KindOf(m.Err) == operation.Denied:
+				f.Code, f.Hint = "access-denied", t.Deployment.AccessAdvice(m.Err)
+			case operation.Answered(m.Err):
+				f.Code = "busy"
+				f.Hint = "it is alive, and serves nobody: a script that runs too long ends with SCRIPT KILL (redisctl shell)"
 			}
 		case "loading":
 			p := m.Info.Persistence()
@@ -68,6 +72,9 @@ func checkTopology(t *topology.Topology) []operation.Finding {
 	primaries := t.Primaries()
 	switch len(primaries) {
 	case 0:
+		if t.Denied() != nil {
+			break // there may well be one
+		}
 		f := operation.Finding{
 			Code: "no-primary", Severity: operation.Critical, Subject: t.Deployment.Name,
 			Message: "no instance says that it is the primary; writes fail",

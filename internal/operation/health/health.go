@@ -92,14 +92,26 @@ type Answer struct {
 	AOF        bool       `json:"aof"`
 }
 
-// Check observes d and judges it. The error is not nil only when nothing could
-// be observed for want of permissions or credentials.
+// Check observes d and judges it. The error is not nil only when nothing could be observed
+// for want of permissions in the cluster, or of a password.
 func Check(ctx context.Context, connector operation.Connector, d *operation.Deployment, now time.Time, o Options) (Report, error) {
 	t := topology.Observe(ctx, connector, d, o.Timeout)
-	if err := t.Denied(); err != nil {
+	// That servers refuse the password that their release names is a finding.
+	if err := t.Denied(); err != nil && !operation.Answered(err) {
 		return Report{}, err
 	}
 	return Judge(&t, now, o), nil
+}
+
+// Denied reports whether every instance has refused the credentials.
+func (r Report) Denied() bool {
+	denied := 0
+	for _, f := range r.Findings {
+		if f.Code == "access-denied" {
+			denied++
+		}
+	}
+	return denied > 0 && denied == len(r.Instances)
 }
 
 // Judge makes the report of what was observed.
@@ -130,8 +142,10 @@ func Judge(t *topology.Topology, now time.Time, o Options) Report {
 // answers, who is primary, who follows whom and how closely, and whether the
 // Services reach the primary. The result is never nil.
 func Replication(t *topology.Topology, o Options) []operation.Finding {
-	found := append([]operation.Finding{},
-		slices.Concat(checkServed(t), checkUpgrade(t), checkInstances(t), checkTopology(t), checkIntent(t), checkServices(t), checkGaps(t), checkReplicas(t, o))...)
+	found := append([]operation.Finding{}, slices.Concat(checkServed(t), checkUpgrade(t), checkSecond(t), checkInstances(t), checkGaps(t))...)
+	if t.Deployment.ServedBy() == "" {
+		found = append(found, slices.Concat(checkTopology(t), checkIntent(t), checkServices(t), checkReplicas(t, o))...)
+	}
 	sortFindings(found)
 	return found
 }

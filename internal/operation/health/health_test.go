@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -336,4 +337,55 @@ func TestUpgrade(t *testing.T) {
 			assert.Contains(t, report.Findings[0].Message, c.message, name)
 		}
 	}
+}
+
+// TestServedElsewhere: once a second release serves the clients, what its servers and
+// Services do is as it is meant to be, and the second release is named.
+func TestServedElsewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		notes    map[string]string
+		severity operation.Severity
+		code     string
+	}{
+		"before the cutover": {map[string]string{operation.NoteGreen: "{}"}, operation.Notice, "second-release"},
+		"after it":           {map[string]string{operation.NoteGreen: "{}", operation.NoteServedBy: "cache-green"}, operation.Warning, "served-elsewhere"},
+		"for good":           {map[string]string{operation.NoteServedBy: "cache-green"}, operation.Notice, "served-elsewhere"},
+	} {
+		d, fleet := scene()
+		d.Workload.Annotations = c.notes
+		if d.ServedBy() != "" {
+			fleet["cache-redis-0"] = operationtest.Replica("10.9.9.9") // of a release that this one does not know
+		}
+		report := check(t, d, fleet)
+		require.Len(t, report.Findings, 1, name)
+		assert.Equal(t, c.code, report.Findings[0].Code, name)
+		assert.Equal(t, c.severity, report.Findings[0].Severity, name)
+		if d.ServedBy() != "" {
+			assert.Contains(t, report.Findings[0].Message, "cache-green", name)
+		}
+	}
+}
+
+// refused is an error reply.
+type refused string
+
+func (r refused) Error() string { return string(r) }
+func (r refused) Code() string  { return strings.Fields(string(r))[0] }
+
+// TestRefusedPing: a server whose saves fail refuses PING; it is the primary all the same.
+// One that refuses everything is alive.
+func TestRefusedPing(t *testing.T) {
+	d, fleet := scene()
+	fleet["cache-redis-0"].PingErr = refused("MISCONF Redis is configured to save RDB snapshots")
+	report := check(t, d, fleet)
+	assert.Equal(t, "cache-redis-0", report.Primary)
+	assert.Empty(t, report.Findings)
+
+	d, fleet = scene()
+	fleet["cache-redis-0"].Err = refused("BUSY Redis is busy running a script")
+	var codes []string
+	for _, f := range check(t, d, fleet).Findings {
+		codes = append(codes, f.Code)
+	}
+	assert.Contains(t, codes, "busy")
 }

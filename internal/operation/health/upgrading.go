@@ -47,3 +47,29 @@ func unfinishedUpgrade(d *operation.Deployment, record string) operation.Finding
 	}
 	return f
 }
+
+// checkSecond names a second release that an upgrade has made. Once that one serves the
+// clients, who follows whom here and where the Services lead is as it is meant to be.
+func checkSecond(t *topology.Topology) []operation.Finding {
+	d := t.Deployment
+	if by := d.ServedBy(); by != "" {
+		f := operation.Finding{
+			Code: "served-elsewhere", Severity: operation.Warning, Subject: d.Name,
+			Message: fmt.Sprintf("its Services lead to the release %s, which serves its clients since the cutover of an upgrade", by),
+			Hint:    fmt.Sprintf("redisctl health -n %s -r %s; redisctl upgrade failback returns, redisctl upgrade finish makes it final", d.Namespace, by),
+		}
+		if d.Workload.Annotations[operation.NoteGreen] == "" { // it is final
+			f.Severity = operation.Notice
+			f.Hint = fmt.Sprintf("redisctl health -n %s -r %s", d.Namespace, by)
+		}
+		return []operation.Finding{f}
+	}
+	if d.Workload == nil || d.Workload.Annotations[operation.NoteGreen] == "" {
+		return nil
+	}
+	return []operation.Finding{{
+		Code: "second-release", Severity: operation.Notice, Subject: d.Name,
+		Message: "an upgrade has made a second release beside it, or is making one",
+		Hint:    "redisctl upgrade status; redisctl upgrade cutover sends the clients there, redisctl upgrade abort removes it",
+	}}
+}

@@ -26,6 +26,16 @@ func Each[T any](
 	ctx context.Context, connector operation.Connector, d *operation.Deployment, timeout time.Duration,
 	ask func(context.Context, operation.Server) (T, error),
 ) []Answer[T] {
+	return EachInstance(ctx, d, timeout, func(ctx context.Context, i operation.Instance) (T, error) {
+		return one(ctx, connector, d, i, ask)
+	})
+}
+
+// EachInstance is Each for what is asked without a connection to the server. An instance
+// that is down is not asked.
+func EachInstance[T any](
+	ctx context.Context, d *operation.Deployment, timeout time.Duration, ask func(context.Context, operation.Instance) (T, error),
+) []Answer[T] {
 	answers := make([]Answer[T], len(d.Instances))
 	var wg sync.WaitGroup
 	for i, instance := range d.Instances {
@@ -33,7 +43,9 @@ func Each[T any](
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, noAnswer(timeout))
 			defer cancel()
 			a := Answer[T]{Instance: instance.Name}
-			a.Value, a.Err = one(ctx, connector, d, instance, ask)
+			if a.Err = instance.Down(); a.Err == nil {
+				a.Value, a.Err = ask(ctx, instance)
+			}
 			if a.Err != nil {
 				a.Error = a.Err.Error()
 			}
@@ -57,9 +69,6 @@ func one[T any](
 	ask func(context.Context, operation.Server) (T, error),
 ) (T, error) {
 	var none T
-	if err := instance.Down(); err != nil {
-		return none, err
-	}
 	server, err := connector.Connect(ctx, d, instance)
 	if err != nil {
 		return none, err

@@ -24,8 +24,8 @@ type Server struct {
 	Info map[string]string
 	// Config is what CONFIG GET finds; nil disables CONFIG.
 	Config map[string]string
-	// Err fails every command.
-	Err error
+	// Err fails every command, PingErr only PING.
+	Err, PingErr error
 	// PasswordUnused is what the server says of its password.
 	PasswordUnused bool
 	// Hang makes every command wait for its context to end.
@@ -159,7 +159,10 @@ func (c connection) ConfigGet(ctx context.Context, pattern string) (map[string]s
 func (c connection) Do(ctx context.Context, _ ...any) (any, error) { return nil, c.answer(ctx) }
 
 func (c connection) Ping(ctx context.Context) (time.Duration, error) {
-	return time.Millisecond, c.answer(ctx)
+	if err := c.answer(ctx); err != nil {
+		return 0, err
+	}
+	return time.Millisecond, c.PingErr
 }
 
 func (c connection) PasswordUnused() bool { return c.Server.PasswordUnused }

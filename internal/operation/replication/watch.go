@@ -2,11 +2,11 @@ package replication
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/inspect"
 	"github.com/redisctl/redisctl/internal/operation/topology"
 )
 
@@ -20,7 +20,7 @@ type Sample struct {
 // Watch observes a deployment again and again, over connections that it keeps. Use
 // NewWatch.
 type Watch struct {
-	connections connections
+	connections *inspect.Connections
 	resolve     func(context.Context) (*operation.Deployment, error)
 	deployment  *operation.Deployment
 	options     health.Options
@@ -37,7 +37,7 @@ func NewWatch(
 	resolve func(context.Context) (*operation.Deployment, error), o health.Options, now func() time.Time,
 ) *Watch {
 	return &Watch{
-		connections: connections{connector: connector, open: make(map[string]operation.Server)},
+		connections: inspect.NewConnections(connector),
 		resolve:     resolve, deployment: d, options: o, now: now,
 	}
 }
@@ -52,7 +52,7 @@ func (w *Watch) Sample(ctx context.Context) (Sample, error) {
 			w.deployment = d
 		}
 	}
-	t := topology.Observe(ctx, &w.connections, w.deployment, w.options.Timeout)
+	t := topology.Observe(ctx, w.connections, w.deployment, w.options.Timeout)
 	if ctx.Err() != nil {
 		return Sample{}, context.Cause(ctx) // half of the answers would be missing
 	}
@@ -63,62 +63,11 @@ func (w *Watch) Sample(ctx context.Context) (Sample, error) {
 	for _, m := range t.Members {
 		if m.Err != nil {
 			w.stale = true
-			w.connections.drop(m.Name)
+			w.connections.Drop(m.Name)
 		}
 	}
 	return Sample{Time: w.now().UTC().Truncate(time.Millisecond), Report: Describe(&t, w.options)}, nil
 }
 
 // Close closes the connections.
-func (w *Watch) Close() { w.connections.close() }
-
-// connections is a Connector that connects once to each instance. After a failure the
-// connection must be dropped: a pool of connections that could not be opened reports
-// its old failure for a while, although the server is back.
-type connections struct {
-	connector operation.Connector
-	mu        sync.Mutex
-	open      map[string]operation.Server
-}
-
-// Connect implements operation.Connector.
-func (c *connections) Connect(ctx context.Context, d *operation.Deployment, i operation.Instance) (operation.Server, error) {
-	c.mu.Lock()
-	server, ok := c.open[i.Name]
-	c.mu.Unlock()
-	if ok {
-		return kept{server}, nil
-	}
-	server, err := c.connector.Connect(ctx, d, i)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open[i.Name] = server
-	return kept{server}, nil
-}
-
-func (c *connections) drop(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if server, ok := c.open[name]; ok {
-		_ = server.Close() // it is broken already
-		delete(c.open, name)
-	}
-}
-
-func (c *connections) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for name, server := range c.open {
-		_ = server.Close() // everything was said
-		delete(c.open, name)
-	}
-}
-
-// kept is a Server that stays open when its user closes it.
-type kept struct{ operation.Server }
-
-// Close implements operation.Server.
-func (kept) Close() error { return nil }
+func (w *Watch) Close() { w.connections.Close() }

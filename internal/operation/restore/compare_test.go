@@ -146,7 +146,7 @@ func TestCompareFindsWhatIsNotAsInTheBackup(t *testing.T) {
 				"another expiry",
 				func(c goredis.Pipeliner) { c.PExpireAt(ctx, "expires", time.UnixMilli(4_000_000_000_000)) },
 				func(c goredis.Pipeliner) { c.PExpireAt(ctx, "expires", time.UnixMilli(expiryOf(t, source, "expires"))) },
-				"db 0: expires: expires at 2096-10-02T07:06:40", func(c restore.Comparison) int64 { return c.ExpiryDiffers },
+				"db 0: expires: expires at 2096-10-02T07:06:", func(c restore.Comparison) int64 { return c.ExpiryDiffers },
 			},
 			{
 				"no expiry",

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -12,32 +11,17 @@ import (
 // the record of one way of restoring; what another way has left is decoded as far as it
 // goes: its field "method" tells.
 func LoadRecord[R any](ctx context.Context, notes operation.Notes, d *operation.Deployment) (*R, error) {
-	text, err := notes.Note(ctx, d, operation.NoteRestore)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	r := new(R)
-	if err := json.Unmarshal([]byte(text), r); err != nil {
-		return nil, &operation.Error{
-			Kind: operation.Failed, Object: d.String(), Phase: "reading the annotation " + operation.NoteRestore, Err: err,
-			Unchanged: "nothing was changed", Next: "look at the annotation; remove it when no restore is in progress",
-		}
-	}
-	return r, nil
+	return operation.LoadNote[R](ctx, notes, d, operation.NoteRestore, "no restore is in progress")
 }
 
 // SaveRecord replaces the record.
 func SaveRecord(ctx context.Context, notes operation.Notes, d *operation.Deployment, record any) error {
-	text, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: string(text)})
+	return operation.SaveNote(ctx, notes, d, operation.NoteRestore, record)
 }
 
 // ForgetRecord removes the record.
 func ForgetRecord(ctx context.Context, notes operation.Notes, d *operation.Deployment) error {
-	return notes.SetNotes(ctx, d, map[string]string{operation.NoteRestore: ""})
+	return operation.ForgetNote(ctx, notes, d, operation.NoteRestore)
 }
 
 // UnfinishedRestore blocks what would interfere with a restore that is not finished.

@@ -63,7 +63,7 @@ type Member struct {
 func Observe(ctx context.Context, connector operation.Connector, d *operation.Deployment, timeout time.Duration) Topology {
 	t := Topology{Deployment: d, Members: make([]Member, len(d.Instances))}
 	answers := inspect.Each(ctx, connector, d, timeout, func(ctx context.Context, s operation.Server) (Member, error) {
-		return ask(ctx, s, d)
+		return Ask(ctx, s, d)
 	})
 	for i, a := range answers {
 		m := a.Value
@@ -74,9 +74,22 @@ func Observe(ctx context.Context, connector operation.Connector, d *operation.De
 	return t
 }
 
-func ask(ctx context.Context, server operation.Server, d *operation.Deployment) (Member, error) {
-	// The first command also opens the connection, which Latency must not count.
-	if _, err := server.Ping(ctx); err != nil && !errors.Is(err, operation.ErrLoading) {
+// Assemble makes a Topology of answers that were collected otherwise, one for each instance
+// of d and in its order, with Instance and Err set.
+func Assemble(d *operation.Deployment, members []Member) Topology {
+	t := Topology{Deployment: d, Members: members}
+	for i := range t.Members {
+		t.Members[i].Behind = -1
+	}
+	t.link()
+	return t
+}
+
+// Ask asks one server of d. What concerns several of them is missing: see Assemble.
+func Ask(ctx context.Context, server operation.Server, d *operation.Deployment) (Member, error) {
+	// The first command also opens the connection, which Latency must not count. A server
+	// whose saves fail refuses PING (MISCONF), and serves reads all the same.
+	if _, err := server.Ping(ctx); err != nil && (!operation.Answered(err) || operation.KindOf(err) == operation.Denied) {
 		return Member{}, err
 	}
 	begin := time.Now()
@@ -280,7 +293,7 @@ func (t *Topology) Independent() bool {
 		if m.Err != nil {
 			continue
 		}
-		if m.Replication.Role == redis.RoleReplica {
+		if m.Replication.Role == redis.RoleReplica || t.leads(&m) {
 			return false
 		}
 		for _, id := range []string{m.Replication.ID, m.Replication.SecondID} {
@@ -294,6 +307,12 @@ func (t *Topology) Independent() bool {
 	return true
 }
 
+// leads reports whether m has another member among its replicas, which may be silent
+// itself.
+func (t *Topology) leads(m *Member) bool {
+	return slices.ContainsFunc(m.Replication.Replicas, func(f redis.Follower) bool { return t.at(f.Host, f.Port) != nil })
+}
+
 // Denied returns the error of the members that could not be asked because of
 // missing permissions or credentials, when that holds for every one of them:
 // then there is nothing to report but the error.
@@ -305,5 +324,24 @@ func (t *Topology) Denied() error {
 		}
 		denied = m.Err
 	}
+	var e *operation.Error
+	if advice := t.Deployment.AccessAdvice(denied); advice != "" && errors.As(denied, &e) && e.Next == "" {
+		advised := *e
+		advised.Next = advice
+		return &advised
+	}
 	return denied
+}
+
+// Unsent returns "" when the primary sends its writes to the replica as they come, and
+// otherwise what it does. For a second after a full resynchronisation the replica finds
+// its link up although nothing is sent to it yet.
+func Unsent(primary, replica *Member) string {
+	const online = "online"
+	for _, f := range primary.Replication.Replicas {
+		if f.Host == replica.Host && f.Port == replica.Port && f.State != online {
+			return f.State
+		}
+	}
+	return "" // or it is known there by another address
 }

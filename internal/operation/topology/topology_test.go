@@ -241,6 +241,10 @@ func TestIndependent(t *testing.T) {
 		"addresses with a replica": {addresses(2), operationtest.Fleet{
 			"cache-redis-0": operationtest.Primary(), "cache-redis-1": operationtest.Replica("10.0.0.10"),
 		}, false},
+		"addresses with a silent replica, which its primary knows": {addresses(2), operationtest.Fleet{
+			"cache-redis-0": operationtest.Primary("10.0.0.11"),
+			"cache-redis-1": {Err: operation.Errorf(operation.TimedOut, "no answer")},
+		}, false},
 		"addresses with a common history": {addresses(2), operationtest.Fleet{
 			"cache-redis-0": operationtest.Primary(), "cache-redis-1": operationtest.Primary(),
 		}, false},

@@ -9,7 +9,6 @@ package full
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -145,9 +144,5 @@ func load(ctx context.Context, notes operation.Notes, d *operation.Deployment) (
 }
 
 func save(ctx context.Context, notes operation.Notes, d *operation.Deployment, r *Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding the record: %w", err)
-	}
-	return notes.SetNotes(ctx, d, map[string]string{NoteRecord: string(text)})
+	return operation.SaveNote(ctx, notes, d, NoteRecord, r)
 }

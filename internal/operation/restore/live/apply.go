@@ -34,9 +34,12 @@ type Result struct {
 	// the restore began. Examples names some.
 	Conflicts int64    `json:"conflicts"`
 	Examples  []string `json:"examples"`
-	// Rebuilt are those of Restored that were too large to be sent whole.
+	// Rebuilt are those of Restored that were made by commands: too large to be sent whole,
+	// or in a form that the server does not know.
 	Rebuilt   int64 `json:"rebuilt"`
 	Functions int64 `json:"functions"`
+	// FunctionsLeftOut are libraries that the server cannot take.
+	FunctionsLeftOut int64 `json:"functionsLeftOut"`
 	// Bytes that were sent, in DurationSeconds, of which ThrottledSeconds were waited for
 	// replicas.
 	Bytes            int64   `json:"bytes"`
@@ -142,7 +145,7 @@ func (x *restoring) begin(ctx context.Context) error {
 	d := p.deployment
 	x.result = Result{
 		Namespace: d.Namespace, Release: d.Release, Name: d.Name, Backup: p.Backup, Method: Method, Instance: p.Instance,
-		Selected: p.Keys, Examples: []string{}, Resumed: p.record != nil,
+		Selected: p.Keys, Examples: []string{}, FunctionsLeftOut: p.FunctionsLeftOut, Resumed: p.record != nil,
 	}
 	if p.record != nil {
 		x.record = *p.record
@@ -343,7 +346,7 @@ func (r *Result) Verdict() error {
 			return operation.Errorf(operation.Corrupt, "%s does not hold what the backup holds", r.Instance)
 		}
 	}
-	if r.Conflicts > 0 || r.Unsupported > 0 {
+	if r.Conflicts > 0 || r.Unsupported > 0 || r.FunctionsLeftOut > 0 {
 		return operation.Errorf(operation.Partial, "%d of %d keys were restored", r.Restored, r.Selected)
 	}
 	return nil

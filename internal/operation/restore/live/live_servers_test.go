@@ -167,8 +167,7 @@ func TestOlderServers(t *testing.T) {
 	}{
 		{redisserver.Redis80, redisserver.Redis60, []string{"hash (listpackex), such as hash:field-ttl", "functions"}},
 		{redisserver.Redis80, redisserver.Valkey81, []string{"cannot take 1 of the", "hash (listpackex), such as hash:field-ttl"}},
-		{redisserver.Valkey81, redisserver.Redis70, []string{"set (listpack)", "stream"}},
-		{redisserver.Redis70, redisserver.Redis60, []string{"zset (listpack)", "functions"}},
+		{redisserver.Redis70, redisserver.Redis60, []string{"functions"}},
 	} {
 		t.Run(c.source+" into "+c.target, func(t *testing.T) {
 			s := redisserver.Start(t, redisserver.Options{Version: c.source})
@@ -188,9 +187,39 @@ func TestOlderServers(t *testing.T) {
 
 			result := g.restore(b, func(o *live.Options) { o.SkipUnsupported = true })
 			assert.Equal(t, operation.Partial, operation.KindOf(result.Verdict()))
-			assert.Positive(t, result.Unsupported)
 			assert.Equal(t, result.Selected, result.Restored+result.Unsupported)
 			assert.True(t, result.Comparison.Equal, "%+v", result.Comparison)
+		})
+	}
+}
+
+// TestConverted: values in a form that an older server does not know are made by commands,
+// and are the same.
+func TestConverted(t *testing.T) {
+	for _, c := range []struct{ source, target string }{
+		{redisserver.Redis80, redisserver.Redis60},
+		{redisserver.Redis80, redisserver.Redis70},
+		{redisserver.Redis80, redisserver.Valkey81},
+		{redisserver.Valkey81, redisserver.Redis70},
+		{redisserver.Redis70, redisserver.Redis60},
+	} {
+		t.Run(c.source+" into "+c.target, func(t *testing.T) {
+			s := redisserver.Start(t, redisserver.Options{Version: c.source})
+			require.NoError(t, redisserver.Fill(t.Context(), s.Client(), 3, 1000))
+			b := save(t, s)
+			g := startTarget(t, c.target)
+			without := func(o *live.Options) { o.NoFunctions, o.Exclude, o.Sample = true, []string{"hash:field-ttl*"}, 0 }
+			plan := g.plan(b, without)
+			require.NoError(t, plan.Refusal())
+			if c.target != redisserver.Valkey81 {
+				assert.Positive(t, plan.Converted)
+			}
+			result := g.restore(b, without)
+			require.NoError(t, result.Verdict())
+			assert.Equal(t, plan.Converted, result.Rebuilt)
+			assert.Equal(t, result.Selected, result.Restored)
+			assert.True(t, result.Comparison.Equal, "%+v", result.Comparison)
+			assert.Equal(t, result.Selected, result.Comparison.Keys)
 		})
 	}
 }

@@ -30,12 +30,16 @@ type Plan struct {
 	Keys    int64 `json:"keys"`
 	Expired int64 `json:"expired"`
 	Bytes   int64 `json:"bytes"`
-	// Unsupported keys are of types that the server does not know, Rebuilt ones are too
+	// Unsupported keys are of types that the server does not know, Rebuilt ones are made by
+	// commands, because they are in a form that it does not know (Converted of them), or too
 	// large to be sent whole.
 	Unsupported int64 `json:"unsupported"`
 	Rebuilt     int64 `json:"rebuilt"`
+	Converted   int64 `json:"converted"`
 	// Functions is how many function libraries are restored.
 	Functions int64 `json:"functions"`
+	// FunctionsLeftOut is how many are left out, because the server has none.
+	FunctionsLeftOut int64 `json:"functionsLeftOut"`
 	// Databases are those of the server that keys go to.
 	Databases []int `json:"databases"`
 
@@ -51,8 +55,10 @@ type Plan struct {
 	// skew is how much the server's clock is ahead.
 	skew time.Duration
 	// refused are the type bytes that the server does not know.
-	refused  map[byte]bool
-	wasEmpty bool
+	refused map[byte]bool
+	// converted are the type bytes that the server does not know, but takes as commands.
+	converted map[byte]bool
+	wasEmpty  bool
 	// libraries is how many function libraries the server has.
 	libraries int
 	// safety is set when the present data is backed up first.
@@ -104,7 +110,7 @@ func (r Restore) plan(
 ) (*Plan, error) {
 	p := &Plan{
 		Plan:   operation.Plan{Operation: "restore rdb", Object: d.String(), Findings: []operation.Finding{}, Steps: []operation.Step{}},
-		Backup: backup.Name(), Method: Method, deployment: d, backup: backup, options: o, refused: make(map[byte]bool), record: record,
+		Backup: backup.Name(), Method: Method, deployment: d, backup: backup, options: o, refused: make(map[byte]bool), converted: make(map[byte]bool), record: record,
 		begun: r.Now(), ref: backup.Name(),
 	}
 	if record != nil {
@@ -294,21 +300,28 @@ func (p *Plan) checkTypes() {
 			Override: override, Overridden: p.options.SkipUnsupported,
 		})
 	}
-	forms := p.survey.unsupported(version.RDBVersion(), s.Origin)
+	p.Rebuilt = p.survey.oversized
+	var forms []*form
+	for _, f := range p.survey.unsupported(version.RDBVersion(), s.Origin) {
+		if rdb.Expressible(f.rdbType, version.RDBVersion()) {
+			p.converted[f.rdbType] = true
+			p.Converted += f.keys
+			p.Rebuilt += f.keys - f.oversized
+			continue
+		}
+		p.refused[f.rdbType] = true
+		forms = append(forms, f)
+	}
 	if text, keys := describe(forms); keys > 0 {
 		p.Unsupported = keys
-		for _, f := range forms {
-			p.refused[f.rdbType] = true
-		}
 		add(fmt.Sprintf("%s cannot take %d of the %d keys: %s", version, keys, p.Keys, text),
 			"restore into a newer server, or leave them out")
 	}
 	if p.Functions > 0 && !knowsFunctions(version) {
 		add(fmt.Sprintf("%s has no functions, the backup has %d libraries", version, p.Functions), "leave them out with --no-functions")
-		p.Functions = 0
+		p.FunctionsLeftOut, p.Functions = p.Functions, 0
 		p.options.NoFunctions = true
 	}
-	p.Rebuilt = p.survey.oversized
 }
 
 func (p *Plan) steps() {
@@ -334,8 +347,11 @@ func (p *Plan) steps() {
 		what += ", but for those that are there"
 	}
 	add(true, p.Instance, "%s", what)
-	if p.Rebuilt > 0 {
-		add(true, p.Instance, "build %d values of more than %s by commands", p.Rebuilt, operation.Bytes(p.options.MaxPayload))
+	if p.Converted > 0 {
+		add(true, p.Instance, "make %d values by commands: it does not know the form that the backup has them in", p.Converted)
+	}
+	if n := p.Rebuilt - p.Converted; n > 0 {
+		add(true, p.Instance, "build %d values of more than %s by commands", n, operation.Bytes(p.options.MaxPayload))
 	}
 	add(false, p.Instance, "compare values and expiry times with the backup")
 }

@@ -104,7 +104,7 @@ func (s *sender) open(e *rdb.Entry, size int64) (io.Writer, error) {
 	k.Replace = s.plan.options.Replace
 	var err error
 	switch {
-	case size+rdb.DumpOverhead > s.plan.options.MaxPayload && rdb.Rebuildable(e.RDBType):
+	case s.plan.converted[e.RDBType], size+rdb.DumpOverhead > s.plan.options.MaxPayload && rdb.Rebuildable(e.RDBType):
 		s.building = s.rebuild()
 		s.stream = s.building
 	case e.Size != rdb.None:

@@ -49,6 +49,8 @@ type form struct {
 	encoding rdb.Encoding
 	module   string
 	keys     int64
+	// oversized are those that are too large to be sent whole.
+	oversized int64
 	// largest is the size of the largest value in bytes, example the name of a key.
 	largest int64
 	example string
@@ -99,6 +101,7 @@ func (s *survey) entry(e *rdb.Entry) error {
 	case size <= s.selection.MaxPayload:
 	case rdb.Rebuildable(e.RDBType):
 		s.oversized++
+		f.oversized++
 	case size > s.limit:
 		s.impossible++
 	}

@@ -42,7 +42,7 @@ type Plan struct {
 }
 
 // first is the pod that the chart makes the primary at every start.
-func first(d *operation.Deployment) string { return d.Workload.Name + "-0" }
+func first(d *operation.Deployment) string { return d.Workload.FirstPod() }
 
 // Plan observes d and lists every obstacle. It only reads.
 func (r Restore) Plan(ctx context.Context, d *operation.Deployment, source Source, o Options) (*Plan, error) {
