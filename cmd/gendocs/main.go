@@ -1,6 +1,6 @@
-// Command gendocs writes what is generated from redisctl's command tree: the
-// reference in docs/reference, the man pages in docs/man and the completion scripts in
-// completions/. With -check it writes nothing and fails when a file differs, so that
+// Command gendocs writes what is generated from redisctl's command tree, the reference
+// in docs/reference, the man pages in docs/man and the completion scripts in
+// completions/, and from its table of permissions, docs/permissions.md. With -check it writes nothing and fails when a file differs, so that
 // CI finds a command that was changed without its documentation.
 package main
 
@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/redisctl/redisctl/internal/cli"
+	"github.com/redisctl/redisctl/internal/operation/access"
 )
 
 func main() {
@@ -50,6 +51,16 @@ func run(root string, check bool) error {
 			return err
 		}
 	}
+	for _, file := range files() {
+		if check {
+			err = compareFile(filepath.Join(fresh, file), filepath.Join(root, file))
+		} else {
+			err = replaceFile(filepath.Join(fresh, file), filepath.Join(root, file))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -57,6 +68,9 @@ func run(root string, check bool) error {
 func folders() []string {
 	return []string{filepath.Join("docs", "reference"), filepath.Join("docs", "man"), "completions"}
 }
+
+// files are generated into folders that hold others, too.
+func files() []string { return []string{filepath.Join("docs", "permissions.md")} }
 
 func generate(to string) error {
 	for _, folder := range folders() {
@@ -69,6 +83,9 @@ func generate(to string) error {
 	if err := doc.GenMarkdownTree(tree, filepath.Join(to, "docs", "reference")); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(to, "docs", "permissions.md"), []byte(access.Page(access.Table())), 0o644); err != nil { //nolint:gosec // everybody may read it
+		return err
+	}
 	header := &doc.GenManHeader{Section: "1", Source: "redisctl", Date: &time.Time{}}
 	if err := doc.GenManTree(tree, header, filepath.Join(to, "docs", "man")); err != nil {
 		return err
@@ -77,7 +94,11 @@ func generate(to string) error {
 }
 
 func generateCompletions(tree *cobra.Command, to string) error {
+	// kubectl asks this program for the completion of `kubectl redis`.
+	// It must be on the PATH.
+	plugin := "#!/bin/sh\nexec kubectl redis __complete \"$@\"\n"
 	return errors.Join(
+		os.WriteFile(filepath.Join(to, "kubectl_complete-redis"), []byte(plugin), 0o755), //nolint:gosec // it is a program
 		tree.GenBashCompletionFileV2(filepath.Join(to, "redisctl.bash"), true),
 		tree.GenZshCompletionFile(filepath.Join(to, "_redisctl")),
 		tree.GenFishCompletionFile(filepath.Join(to, "redisctl.fish"), true),
@@ -101,19 +122,23 @@ func compare(fresh, committed string) error {
 		}
 	}
 	for _, name := range wanted {
-		want, err := os.ReadFile(filepath.Join(fresh, name))
-		if err != nil {
-			return err
-		}
-		have, err := os.ReadFile(filepath.Join(committed, name))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(want, have) {
-			return fmt.Errorf("%s does not match the command tree: run make generate", filepath.Join(committed, name))
-		}
-		if err != nil {
+		if err := compareFile(filepath.Join(fresh, name), filepath.Join(committed, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func compareFile(fresh, committed string) error {
+	want, err := os.ReadFile(fresh)
+	if err != nil {
+		return err
+	}
+	have, err := os.ReadFile(committed)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(want, have) {
+		return fmt.Errorf("%s is not what would be generated: run make generate", committed)
+	}
+	return err
 }
 
 func names(folder string) ([]string, error) {
@@ -137,4 +162,13 @@ func replace(fresh, committed string) error {
 		return err
 	}
 	return os.CopyFS(committed, os.DirFS(fresh))
+}
+
+// replaceFile makes committed a copy of fresh.
+func replaceFile(fresh, committed string) error {
+	text, err := os.ReadFile(fresh)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(committed, text, 0o644) //nolint:gosec // everybody may read it
 }

@@ -103,5 +103,5 @@ func (o *backupAOFOptions) one(ctx context.Context, r *backupRun) (made[backup.A
 	return backupJob[backup.AOFPlan]{
 		plan: plan, of: plan.Plan, source: plan.Source, next: "redisctl info persistence",
 		apply: func() (*snapshot.Manifest, error) { return op.Apply(ctx, plan) }, object: inFolder(plan.Folder()),
-	}.run(r, o.dryRun)
+	}.run(ctx, r, o.dryRun)
 }

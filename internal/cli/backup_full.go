@@ -85,5 +85,5 @@ func (o *backupFullOptions) one(ctx context.Context, r *backupRun) (made[backup.
 	return backupJob[backup.FullPlan]{
 		plan: plan, of: plan.Plan, source: plan.Source, next: "redisctl health",
 		apply: func() (*snapshot.Manifest, error) { return op.Apply(ctx, plan) }, object: inFolder(plan.Folder()),
-	}.run(r, o.dryRun)
+	}.run(ctx, r, o.dryRun)
 }

@@ -79,7 +79,9 @@ func (a *app) listBackups(ctx context.Context, store storage.Store, f backupFilt
 	if filter, err = a.narrow(filter, f); err != nil {
 		return nil, err
 	}
+	done := a.waiting("reading the list of backups in " + store.Location(""))
 	entries, err := snapshot.List(ctx, store, filter)
+	done()
 	if err != nil {
 		return nil, operation.Errorf(operation.KindOf(err), "listing %s: %w", store.Location(""), err)
 	}

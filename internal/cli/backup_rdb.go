@@ -143,5 +143,5 @@ func (o *backupRDBOptions) one(ctx context.Context, r *backupRun) (made[backup.P
 	return backupJob[backup.Plan]{
 		plan: plan, of: plan.Plan, source: plan.Source, next: "redisctl health",
 		apply: func() (*snapshot.Manifest, error) { return op.Apply(ctx, plan) }, object: plan.DataName,
-	}.run(r, o.dryRun)
+	}.run(ctx, r, o.dryRun)
 }

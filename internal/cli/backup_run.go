@@ -103,16 +103,21 @@ type backupJob[P any] struct {
 
 // run carries the plan out, or with dryRun returns it. An error may come together with
 // a manifest.
-func (j backupJob[P]) run(r *backupRun, dryRun bool) (made[P], error) {
+func (j backupJob[P]) run(ctx context.Context, r *backupRun, dryRun bool) (made[P], error) {
 	m := made[P]{source: j.source}
 	if dryRun {
 		m.plan = j.plan
-		return m, j.of.Refusal()
 	}
 	next := j.next + r.app.targetFlags(r.d)
 	err := j.of.Refusal()
-	if err != nil {
-		return m, withNext(err, next)
+	if err == nil {
+		err = r.app.permitted(ctx)
+	}
+	if err != nil && !dryRun {
+		err = withNext(err, next)
+	}
+	if err != nil || dryRun {
+		return m, err
 	}
 	tellFindings(r.reporter, j.of.Findings)
 	if m.manifest, err = j.apply(); m.manifest == nil {

@@ -108,7 +108,7 @@ func (a *app) runBackupVolume(ctx context.Context, o backupVolumeOptions, _ []st
 	if err != nil {
 		return err
 	}
-	proceed, err := a.reviewNext(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl health"+a.targetFlags(d))
+	proceed, err := a.reviewNext(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl health"+a.targetFlags(d))
 	if !proceed {
 		return err
 	}

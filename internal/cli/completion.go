@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -92,6 +93,14 @@ func (a *app) completeGlobalFlags(root *cobra.Command) {
 		return b.Names.CompleteReleases(ctx, operation.Target{Namespace: a.globals.target.Namespace})
 	}))
 	mustComplete(root, "pod", a.complete(a.podNames))
+	mustComplete(root, "color", cobra.FixedCompletions(colorModes(), cobra.ShellCompDirectiveNoFileComp))
+	mustComplete(root, "profile", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		a.globals.profile = "" // what is being typed is none yet
+		if err := a.configure(cmd); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.settings.Profiles(), cobra.ShellCompDirectiveNoFileComp
+	})
 	mustComplete(root, "output", cobra.FixedCompletions(render.Formats(), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 }
 
@@ -113,4 +122,26 @@ func (a *app) completePods(cmd *cobra.Command, args []string, toComplete string)
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return a.complete(a.podNames)(cmd, args, toComplete)
+}
+
+// completeRevisions completes the number of a revision of the Helm release.
+func (a *app) completeRevisions(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.complete(func(ctx context.Context, b *backend) ([]string, error) {
+		d, err := a.resolve(ctx, b)
+		if err != nil || b.Upgrades == nil {
+			return nil, err
+		}
+		history, err := b.Upgrades.History(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		words := make([]string, len(history))
+		for i, r := range history {
+			words[i] = fmt.Sprintf("%d\t%s, %s, %s", r.Number, r.Chart, r.Status, r.Updated.Format(time.DateTime))
+		}
+		return words, nil
+	})(cmd, args, toComplete)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,16 +11,21 @@ import (
 )
 
 // review is what every command does between its plan and carrying it out: with dryRun
-// it prints the plan, a blocker ends the command, and what was found besides is told.
+// it prints the plan, a blocker or a missing permission ends the command, and what was
+// found besides is told. holds are the conditions of permissions that the plan meets.
 // Unless it returns true, the command is over.
-func (a *app) review(reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document) (proceed bool, err error) {
+func (a *app) review(
+	ctx context.Context, reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document, holds ...string,
+) (proceed bool, err error) {
 	if dryRun {
 		if err := a.print(shown); err != nil {
 			return false, err
 		}
-		return false, plan.Refusal()
 	}
 	if err := plan.Refusal(); err != nil {
+		return false, err
+	}
+	if err := a.permitted(ctx, holds...); err != nil || dryRun {
 		return false, err
 	}
 	tellFindings(reporter, plan.Findings)
@@ -28,9 +34,9 @@ func (a *app) review(reporter operation.Reporter, dryRun bool, plan operation.Pl
 
 // reviewNext is review whose refusal names the next command, if the plan names none.
 func (a *app) reviewNext(
-	reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document, next string,
+	ctx context.Context, reporter operation.Reporter, dryRun bool, plan operation.Plan, shown render.Document, next string, holds ...string,
 ) (proceed bool, err error) {
-	proceed, err = a.review(reporter, dryRun, plan, shown)
+	proceed, err = a.review(ctx, reporter, dryRun, plan, shown, holds...)
 	if !dryRun {
 		err = withNext(err, next)
 	}
@@ -59,9 +65,9 @@ func (a *app) confirmName(d *operation.Deployment, format string, args ...any) e
 	if name == "" {
 		name = d.Name
 	}
-	answer, err := a.system.ReadLine(fmt.Sprintf("About to %s. Type %s to go on: ", what, name))
+	answer, err := a.ask(fmt.Sprintf("About to %s. Type %s to go on: ", what, name))
 	if err != nil {
-		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
+		return err
 	}
 	if strings.TrimSpace(answer) != name {
 		return &operation.Error{
@@ -75,15 +81,19 @@ func (a *app) confirmName(d *operation.Deployment, format string, args ...any) e
 func (a *app) confirm(format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if a.system.ReadLine == nil {
-		return &operation.Error{
+		e := &operation.Error{
 			Kind: operation.Refused, Phase: "asking for consent",
 			Err:       fmt.Errorf("about to %s, and there is no terminal to ask in", what),
-			Unchanged: "nothing was changed", Next: "add --yes, or look at the plan with --dry-run",
+			Unchanged: "nothing was changed", Next: "add --yes",
 		}
+		if a.plans {
+			e.Next += ", or look at the plan with --dry-run"
+		}
+		return e
 	}
-	answer, err := a.system.ReadLine("About to " + what + ". Go on? [y/N] ")
+	answer, err := a.ask("About to " + what + ". Go on? [y/N] ")
 	if err != nil {
-		return operation.Errorf(operation.Failed, "reading the answer: %w", err)
+		return err
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return &operation.Error{
@@ -91,4 +101,15 @@ func (a *app) confirm(format string, args ...any) error {
 		}
 	}
 	return nil
+}
+
+// ask asks a question in the terminal.
+func (a *app) ask(question string) (string, error) {
+	answer, err := a.system.ReadLine(question)
+	if err != nil {
+		return "", &operation.Error{
+			Kind: operation.KindOf(err), Phase: "asking for consent", Err: fmt.Errorf("reading the answer: %w", err), Unchanged: "nothing was changed",
+		}
+	}
+	return answer, nil
 }

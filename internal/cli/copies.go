@@ -73,22 +73,28 @@ func (c copies) Keep(ctx context.Context, d *operation.Deployment, i operation.I
 		}
 		c.backup.Store = store
 	}
+	_, location, err := c.keep(ctx, d, i)
+	return location, err
+}
+
+// keep is Keep in the store of backup.
+func (c copies) keep(ctx context.Context, d *operation.Deployment, i operation.Instance) (m *snapshot.Manifest, location string, err error) {
 	plan, err := c.backup.Plan(ctx, d, backup.Options{
 		Method: backup.MethodStream, Instance: i.Name, Purpose: snapshot.PurposeSafety, AllowStale: true, Timeout: c.timeout, Stall: c.stall,
 	})
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	manifest, err := c.backup.Apply(ctx, plan)
+	m, err = c.backup.Apply(ctx, plan)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	for _, at := range storedAtAll(c.backup.Store, plan.DataName(manifest)) {
+	for _, at := range storedAtAll(c.backup.Store, plan.DataName(m)) {
 		if at.Problem != "" {
 			c.backup.Reporter.Warn("the copy of %s is not in %s: %s", i.Name, at.Location, at.Problem)
 		}
 	}
-	return c.backup.Store.Location(plan.DataName(manifest)), nil
+	return m, c.backup.Store.Location(plan.DataName(m)), nil
 }
 
 // serviceClients implements failover.Cluster.

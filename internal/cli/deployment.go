@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,9 @@ func (a *app) open(ctx context.Context) (*backend, *operation.Deployment, error)
 // resolve finds the deployment that the target names, and makes sure that it has the
 // instance that --pod names: no command may go on as if --pod had not been given.
 func (a *app) resolve(ctx context.Context, b *backend) (*operation.Deployment, error) {
+	done := a.waiting("looking for the release")
 	d, err := b.Resolver.Resolve(ctx, a.globals.target)
+	done()
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +61,9 @@ func (a *app) resolve(ctx context.Context, b *backend) (*operation.Deployment, e
 		if _, err := findInstance(d, pod); err != nil {
 			return nil, err
 		}
+	}
+	if b.Access != nil {
+		a.scope = accessScope{b.Access, namesOf(d)}
 	}
 	return d, nil
 }
@@ -73,7 +79,24 @@ func (a *app) inspectAll(ctx context.Context, show func(context.Context, *backen
 	if pod := a.globals.target.Pod; pod != "" {
 		d.Instances = []operation.Instance{*d.Instance(pod)}
 	}
-	return show(ctx, b, d)
+	defer a.waiting("waiting for the answers of " + d.InstanceNames())()
+	return a.advised(d, show(ctx, b, d))
+}
+
+// advised adds to the error of a server what to do next, where it does not say so itself.
+func (a *app) advised(d *operation.Deployment, err error) error {
+	next := d.AccessAdvice(err)
+	switch {
+	case err == nil, next != "":
+	case errors.Is(err, operation.ErrNoCommand):
+		next = "the server does not know the command: disabled with rename-command in the release's redis.conf, or not in its version"
+	case operation.KindOf(err) == operation.TimedOut, operation.KindOf(err) == operation.Partial, errors.Is(err, operation.ErrDown):
+		next = "redisctl health" + a.targetFlags(d)
+	}
+	if next == "" {
+		return err
+	}
+	return withNext(err, next)
 }
 
 // findInstance returns the instance with this name; the error lists them all.

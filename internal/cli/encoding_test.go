@@ -16,7 +16,7 @@ import (
 )
 
 // terminal is an app that gets answers typed, and the prompts that it showed.
-func terminal(answers ...string) (*app, *[]string) {
+func onTerminal(answers ...string) (*app, *[]string) {
 	prompts := new([]string)
 	a := newApp(System{ReadSecret: func(prompt string) (string, error) {
 		*prompts = append(*prompts, prompt)
@@ -32,24 +32,24 @@ func terminal(answers ...string) (*app, *[]string) {
 
 func TestPassphraseIsAskedTwice(t *testing.T) {
 	o := encodingOptions{askPassphrase: true}
-	a, prompts := terminal("one", "one")
+	a, prompts := onTerminal("one", "one")
 	e, err := a.encoding(o, false)
 	require.NoError(t, err)
 	assert.Equal(t, []string{codec.Passphrase}, e.Names())
 	assert.Equal(t, []string{"Passphrase for the backup: ", "The same again: "}, *prompts)
 
-	a, _ = terminal("one", "other")
+	a, _ = onTerminal("one", "other")
 	_, err = a.encoding(o, false)
 	require.ErrorContains(t, err, "the two passphrases differ")
 	assert.Equal(t, operation.Usage, kind(err))
-	a, _ = terminal("", "")
+	a, _ = onTerminal("", "")
 	_, err = a.encoding(o, false)
 	require.ErrorContains(t, err, "the passphrase is empty")
-	a, _ = terminal("one")
+	a, _ = onTerminal("one")
 	_, err = a.encoding(o, false)
 	require.ErrorIs(t, err, io.EOF)
 
-	a, prompts = terminal()
+	a, prompts = onTerminal()
 	_, err = a.encoding(o, true)
 	require.NoError(t, err)
 	assert.Empty(t, *prompts, "a dry run needs no passphrase")
@@ -63,7 +63,7 @@ func TestPassphraseIsAskedWhenABackupNeedsIt(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 
-	a, prompts := terminal("words")
+	a, prompts := onTerminal("words")
 	keys, err := a.keys(keyOptions{})
 	require.NoError(t, err)
 	_, err = codec.NewReader(bytes.NewReader([]byte("REDIS0011")), keys)

@@ -33,6 +33,10 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitDone
 	}
+	var remote remoteExit
+	if errors.As(err, &remote) {
+		return remote.code
+	}
 	switch kind(err) {
 	case operation.Usage:
 		return exitUsage
@@ -93,9 +97,18 @@ func outcome(k operation.Kind, format string, args ...any) error {
 	return reported{operation.Errorf(k, format, args...)}
 }
 
+// remoteExit ends a command with the exit code of the program that it ran in a container,
+// which has said itself what there is to say.
+type remoteExit struct{ code int }
+
+// Error implements error.
+func (r remoteExit) Error() string {
+	return fmt.Sprintf("the remote program ended with exit code %d", r.code)
+}
+
 // printError explains err on stderr: what failed, what is unchanged, what to type.
 func printError(w io.Writer, err error) {
-	if errors.As(err, new(reported)) {
+	if errors.As(err, new(reported)) || errors.As(err, new(remoteExit)) {
 		return
 	}
 	// Nothing is left to do when stderr cannot be written.

@@ -187,7 +187,7 @@ func (a *app) runSwitch(ctx context.Context, o promoteOptions, choose func(*oper
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
 	if !o.yes && !plan.Nothing() {
@@ -291,6 +291,9 @@ func (a *app) finishFailover(
 		return err
 	}
 	defer b.Close()
+	if err := a.permitted(ctx); err != nil {
+		return err
+	}
 	what, result, err := act(op, d)
 	if err != nil {
 		return err

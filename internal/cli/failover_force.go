@@ -69,7 +69,7 @@ func (a *app) runForce(ctx context.Context, o forceOptions, args []string) error
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
 	if !o.yes {

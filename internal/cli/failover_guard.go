@@ -145,11 +145,18 @@ func (a *app) runGuardInstall(ctx context.Context, o guardInstallOptions, _ []st
 	if o.manifests {
 		return a.printManifests(ctx, b, d, spec)
 	}
+	// The plan tries the changes out (dry runs of the API server), which takes permissions, too.
+	if a.scope.names.ConfigMaps, err = b.Access.ConfigMaps(ctx, d); err != nil {
+		return err
+	}
+	if err := a.permitted(ctx); err != nil {
+		return err
+	}
 	plan, err := op.PlanInstall(ctx, d, spec)
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
 		return err
 	}
 	if plan.Changes() && !o.yes {
@@ -215,7 +222,7 @@ func (a *app) runGuardRemove(ctx context.Context, o guardRemoveOptions, _ []stri
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, guardPlanDocument(plan)); !proceed {
 		return err
 	}
 	if len(plan.Steps) > 0 && !o.yes {

@@ -91,7 +91,9 @@ func (a *app) fleet(ctx context.Context, b *backend, o fleetOptions) ([]operatio
 		return nil, err
 	}
 	target.AllNamespaces = o.allNamespaces
+	done := a.waiting("looking for releases")
 	deployments, err := b.Resolver.List(ctx, target)
+	done()
 	if err == nil && len(deployments) == 0 {
 		// Success would hide a wrong --context or --namespace from the job that runs this every night.
 		err = operation.Errorf(operation.Usage, "no Redis release was found")

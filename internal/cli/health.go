@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ a Service that points elsewhere than the primary, a link that is down, lag, miss
 persistence, a failed save, evictions, memory near its limit, mixed versions.
 
 Exit code 10 when there is a critical finding or a warning, 0 otherwise (notices do
-not count).`,
+not count); 8 when every server refuses the credentials.`,
 		Example: `  redisctl health -n redis-prod
   redisctl health -n redis-prod -r cache -o wide
   redisctl health -A
@@ -71,10 +72,14 @@ func (a *app) runHealth(ctx context.Context, o healthOptions, _ []string) error 
 	if err := a.print(healthDocument(report, now)); err != nil {
 		return err
 	}
-	if !report.Healthy {
+	switch {
+	case report.Denied():
+		return outcome(operation.Denied, "%s refuses the password", d)
+	case !report.Healthy:
 		return outcome(operation.Unhealthy, "%s is unhealthy", d)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // fleetParallelism bounds how many releases are asked at once.
@@ -83,10 +88,13 @@ const fleetParallelism = 8
 func (a *app) runHealthAll(ctx context.Context, b *backend, o healthOptions) error {
 	target := a.globals.target
 	target.AllNamespaces = true
+	done := a.waiting("looking for releases")
 	deployments, err := b.Resolver.List(ctx, target)
+	done()
 	if err != nil {
 		return err
 	}
+	defer a.waiting(fmt.Sprintf("waiting for the answers of %d releases", len(deployments)))()
 	fleet := healthFleet{Items: make([]fleetItem, len(deployments))}
 	slots := make(chan struct{}, fleetParallelism)
 	var wg sync.WaitGroup

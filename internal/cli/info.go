@@ -13,30 +13,44 @@ import (
 )
 
 func (a *app) newInfoCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "info [SECTION...]",
 		Short: "Show INFO of every instance, side by side",
 		Long: `Asks every instance for INFO and shows the answers side by side; values that differ
 between instances stand out. With -o json, numbers are numbers and composite values
-(db0:keys=1,expires=0) are objects. Exit code 3 when some instances do not answer.`,
-		Example: `  redisctl info memory -n redis-prod
+(db0:keys=1,expires=0) are objects. Exit code 3 when some instances do not answer.
+
+The sections stats, memory and clients are commands of their own, which say more; with
+further sections behind them (info memory stats) they show just the sections.`,
+		Example: `  redisctl info server -n redis-prod
   redisctl info server replication --pod cache-redis-0
   redisctl info -o jsonpath='{.instances[0].value.server.redis_version}'`,
 		// For completion only: the server decides what it accepts.
-		ValidArgs: []string{
-			"server", "clients", "memory", "persistence", "stats", "replication", "cpu",
-			"modules", "commandstats", "errorstats", "latencystats", "cluster", "keyspace", "all", "everything",
-		},
-		RunE: a.run(func(ctx context.Context, sections []string) error {
-			return a.inspectAll(ctx, func(ctx context.Context, b *backend, d *operation.Deployment) error {
-				answers := inspect.Info(ctx, b.Connector, d, a.globals.timeout, sections...)
-				if err := a.print(infoDocument(d, answers)); err != nil {
-					return err
-				}
-				return inspect.Failure(answers)
-			})
-		}),
+		ValidArgs: infoSections(),
+		RunE:      a.run(a.runInfo),
 	}
+	cmd.AddCommand(
+		a.newInfoStatsCommand(), a.newInfoMemoryCommand(), a.newInfoClientsCommand(), a.newInfoConfigCommand(), a.newInfoMetricsCommand(),
+	)
+	return cmd
+}
+
+func infoSections() []string {
+	return []string{
+		"server", "clients", "memory", "persistence", "stats", "replication", "cpu",
+		"modules", "commandstats", "errorstats", "latencystats", "cluster", "keyspace", "all", "everything",
+	}
+}
+
+// runInfo shows sections.
+func (a *app) runInfo(ctx context.Context, sections []string) error {
+	return a.inspectAll(ctx, func(ctx context.Context, b *backend, d *operation.Deployment) error {
+		answers := inspect.Info(ctx, b.Connector, d, a.globals.timeout, sections...)
+		if err := a.print(infoDocument(d, answers)); err != nil {
+			return err
+		}
+		return inspect.Failure(answers)
+	})
 }
 
 // infoDocument puts the instances' fields side by side, a table for each section.
@@ -46,7 +60,7 @@ func infoDocument(d *operation.Deployment, answers []inspect.Answer[redis.Info])
 	for _, a := range answers {
 		doc.Names = append(doc.Names, a.Instance)
 		if a.Err != nil {
-			doc.Blocks = append(doc.Blocks, render.Text{Text: a.Instance + ": " + a.Error, Style: render.Bad})
+			doc.Blocks = append(doc.Blocks, noAnswer(a.Instance, a.Error))
 		}
 		sections = mergeSections(sections, a.Value.Sections())
 	}
@@ -78,6 +92,11 @@ func infoDocument(d *operation.Deployment, answers []inspect.Answer[redis.Info])
 		doc.Blocks = append(doc.Blocks, t)
 	}
 	return doc
+}
+
+// noAnswer says why an instance is missing from what follows.
+func noAnswer(instance, why string) render.Block {
+	return render.Text{Text: instance + ": " + why, Style: render.Bad}
 }
 
 // mergeSections adds what other has and union lacks: sections, and fields of a

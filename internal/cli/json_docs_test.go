@@ -18,11 +18,19 @@ import (
 
 	"github.com/redisctl/redisctl/internal/aof"
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/bundle"
+	"github.com/redisctl/redisctl/internal/operation/dashboard"
+	"github.com/redisctl/redisctl/internal/operation/describe"
+	"github.com/redisctl/redisctl/internal/operation/events"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/guard"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/operation/logs"
+	"github.com/redisctl/redisctl/internal/operation/maintenance"
+	"github.com/redisctl/redisctl/internal/operation/metrics"
 	"github.com/redisctl/redisctl/internal/operation/prune"
 	"github.com/redisctl/redisctl/internal/operation/replication"
 	"github.com/redisctl/redisctl/internal/operation/restore"
@@ -32,6 +40,7 @@ import (
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
+	"github.com/redisctl/redisctl/internal/operation/settings"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
@@ -55,6 +64,35 @@ func documented() map[string]reflect.Type {
 		"AnalyzedKey":         reflect.TypeFor[analyze.Key](),
 		"AnalyzedReport":      reflect.TypeFor[analyze.Report](),
 		"AnalyzedShare":       reflect.TypeFor[analyze.Share](),
+		"BundledFile":         reflect.TypeFor[bundle.File](),
+		"BundleMissing":       reflect.TypeFor[bundle.Missing](),
+		"ClientGroup":         reflect.TypeFor[inspect.ClientGroup](),
+		"Clients":             reflect.TypeFor[inspect.Clients](),
+		"ConfigChecked":       reflect.TypeFor[configChecked](),
+		"ConfigPath":          reflect.TypeFor[configPath](),
+		"ConfigSetting":       reflect.TypeFor[configSetting](),
+		"ConfigView":          reflect.TypeFor[configView](),
+		"MemoryInfo":          reflect.TypeFor[memoryResult](),
+		"Metric":              reflect.TypeFor[metrics.Family](),
+		"MetricSample":        reflect.TypeFor[metrics.Sample](),
+		"Metrics":             reflect.TypeFor[metrics.Page](),
+		"SettingsAnswer":      reflect.TypeFor[inspect.Answer[map[string]string]](),
+		"SettingDriftsAnswer": reflect.TypeFor[inspect.Answer[settings.InstanceDrift]](),
+		"SettingDrift":        reflect.TypeFor[settings.Drift](),
+		"SettingDrifts":       reflect.TypeFor[settings.InstanceDrift](),
+		"Settings":            reflect.TypeFor[settings.Report](),
+		"SettingsDrift":       reflect.TypeFor[settings.DriftReport](),
+		"Rates":               reflect.TypeFor[inspect.Rates](),
+		"StatsInstance":       reflect.TypeFor[inspect.StatsInstance](),
+		"StatsSample":         reflect.TypeFor[inspect.StatsSample](),
+		"RBACRoleRef":         reflect.TypeFor[access.RoleRef](),
+		"RBACList":            reflect.TypeFor[rbacList](),
+		"RBACMetadata":        reflect.TypeFor[access.Metadata](),
+		"RBACObject":          reflect.TypeFor[access.Object](),
+		"RBACRule":            reflect.TypeFor[access.PolicyRule](),
+		"RBACSubject":         reflect.TypeFor[access.Subject](),
+		"SupportBundle":       reflect.TypeFor[supportBundleResult](),
+		"SupportManifest":     reflect.TypeFor[bundle.Manifest](),
 		"AOF":                 reflect.TypeFor[aof.Summary](),
 		"AOFPlan":             reflect.TypeFor[backup.AOFPlan](),
 		"FullPlan":            reflect.TypeFor[backup.FullPlan](),
@@ -184,8 +222,26 @@ func documented() map[string]reflect.Type {
 		"SecondReleaseServer": reflect.TypeFor[green.Server](),
 		"SecondReleaseStatus": reflect.TypeFor[green.Status](),
 		"MovedService":        reflect.TypeFor[green.Route](),
+		"DataCopy":            reflect.TypeFor[green.Copied](),
 		"HelmRevision":        reflect.TypeFor[upgrade.Revision](),
 		"UpgradeBackup":       reflect.TypeFor[check.Backup](),
+		"TopFrame":            reflect.TypeFor[dashboard.Frame](),
+		"TopRelease":          reflect.TypeFor[dashboard.Release](),
+		"TopInstance":         reflect.TypeFor[dashboard.Instance](),
+		"TopRates":            reflect.TypeFor[dashboard.Rates](),
+		"TopSlow":             reflect.TypeFor[dashboard.Slow](),
+		"LogLine":             reflect.TypeFor[logs.Line](),
+		"Event":               reflect.TypeFor[events.Event](),
+		"Events":              reflect.TypeFor[eventsResult](),
+		"Forwarded":           reflect.TypeFor[forwarded](),
+		"Description":         reflect.TypeFor[describe.Report](),
+		"DescribedContainer":  reflect.TypeFor[describe.Container](),
+		"DescribedProbe":      reflect.TypeFor[describe.Probe](),
+		"DescribedClaim":      reflect.TypeFor[describe.Claim](),
+		"DescribedPod":        reflect.TypeFor[describe.Pod](),
+		"DescribedService":    reflect.TypeFor[describe.Service](),
+		"DescribedBudget":     reflect.TypeFor[describe.Budget](),
+		"DescribedGap":        reflect.TypeFor[describe.Gap](),
 		"UpgradeCheck":        reflect.TypeFor[check.Report](),
 		"UpgradeHistory":      reflect.TypeFor[upgradeHistory](),
 		"UpgradePlan":         reflect.TypeFor[roll.Plan](),
@@ -214,6 +270,36 @@ func documented() map[string]reflect.Type {
 		"VerifiedItem":        reflect.TypeFor[verifiedItem](),
 		"VerifyReport":        reflect.TypeFor[snapshot.Report](),
 		"VerifyCheck":         reflect.TypeFor[snapshot.Check](),
+		"DBSize":              reflect.TypeFor[maintenance.DBSize](),
+		"InstanceSize":        reflect.TypeFor[maintenance.InstanceSize](),
+		"SizedDB":             reflect.TypeFor[maintenance.DBKeys](),
+		"ListedKey":           reflect.TypeFor[listedKey](),
+		"BigKeys":             reflect.TypeFor[maintenance.BigKeys](),
+		"TypeUse":             reflect.TypeFor[maintenance.TypeUse](),
+		"BigKey":              reflect.TypeFor[maintenance.BigKey](),
+		"OnInstance":          reflect.TypeFor[maintenance.Named](),
+		"FlushPlan":           reflect.TypeFor[maintenance.FlushPlan](),
+		"Flushed":             reflect.TypeFor[maintenance.Flushed](),
+		"FlushedReplica":      reflect.TypeFor[maintenance.FlushedReplica](),
+		"Slowlog":             reflect.TypeFor[maintenance.Slowlog](),
+		"InstanceSlowlog":     reflect.TypeFor[maintenance.InstanceSlowlog](),
+		"SlowCommand":         reflect.TypeFor[maintenance.SlowCommand](),
+		"Latencies":           reflect.TypeFor[maintenance.Latencies](),
+		"InstanceLatency":     reflect.TypeFor[maintenance.InstanceTime](),
+		"Doctor":              reflect.TypeFor[maintenance.Doctor](),
+		"Spikes":              reflect.TypeFor[maintenance.Spikes](),
+		"SpikeKind":           reflect.TypeFor[maintenance.SpikeKind](),
+		"Spike":               reflect.TypeFor[maintenance.Spike](),
+		"Histograms":          reflect.TypeFor[maintenance.Histograms](),
+		"Histogram":           reflect.TypeFor[maintenance.Histogram](),
+		"HistogramBucket":     reflect.TypeFor[maintenance.Bucket](),
+		"MemoryUse":           reflect.TypeFor[maintenance.MemoryUse](),
+		"MemoryPart":          reflect.TypeFor[maintenance.MemoryPart](),
+		"SavedState":          reflect.TypeFor[maintenance.SavedState](),
+		"Written":             reflect.TypeFor[maintenance.Written](),
+		"Executed":            reflect.TypeFor[maintenance.Executed](),
+		"ExecutedAll":         reflect.TypeFor[executedAll](),
+		"SeenCommand":         reflect.TypeFor[maintenance.Seen](),
 		"Versions":            reflect.TypeFor[versions](),
 		"PlannedSnapshot":     reflect.TypeFor[backup.PlannedSnapshot](),
 		"VolumeContents":      reflect.TypeFor[backup.VolumeContents](),
@@ -240,7 +326,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		names[typ] = name
 	}
 	for name, typ := range types {
-		assert.Equal(t, describe(t, typ, names), sections[name], "section %s of docs/json-output.md", name)
+		assert.Equal(t, describeFields(t, typ, names), sections[name], "section %s of docs/json-output.md", name)
 	}
 	for name := range sections {
 		assert.Contains(t, types, name, "a section of docs/json-output.md that describes nothing")
@@ -257,7 +343,7 @@ type field struct {
 const embedded = "…"
 
 // describe lists the fields of a struct as the page should.
-func describe(t *testing.T, typ reflect.Type, names map[reflect.Type]string) map[string]field {
+func describeFields(t *testing.T, typ reflect.Type, names map[reflect.Type]string) map[string]field {
 	t.Helper()
 	fields := make(map[string]field)
 	for i := range typ.NumField() {
@@ -368,7 +454,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 			strings.Contains(row[1], "analyze") {
 			line = append(line, "latest")
 		}
-		if strings.Contains(row[1], "diff") {
+		if strings.HasPrefix(row[1], "backup diff") {
 			line = append(line, "a.rdb", "b.rdb")
 		}
 		_, err := parse(t, nil, line...)

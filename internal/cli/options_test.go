@@ -17,8 +17,11 @@ import (
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/bundle"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/health"
+	"github.com/redisctl/redisctl/internal/operation/inspect"
+	"github.com/redisctl/redisctl/internal/operation/maintenance"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/resync"
@@ -61,7 +64,7 @@ func parse(t *testing.T, env map[string]string, line ...string) (invocation, err
 
 // defaults are the global flags of a command line without any.
 func defaults(change func(*globals)) globals {
-	g := globals{output: "table", timeout: 5 * time.Second}
+	g := globals{output: "table", timeout: 5 * time.Second, color: "auto"}
 	if change != nil {
 		change(&g)
 	}
@@ -98,6 +101,40 @@ func TestOptions(t *testing.T) {
 		args    []string
 		globals func(*globals)
 	}{
+		{"maintenance dbsize", noOptions{}, nil, nil},
+		{"keys", keysOptions{scan: scanOptions{count: 500, duty: 100}}, nil, nil},
+		{
+			"maintenance keys a* --db 2 --type hash --count 7 --duty 50 --limit 9 -l --ttl --size",
+			keysOptions{scan: scanOptions{db: 2, typ: "hash", count: 7, duty: 50}, limit: 9, long: true, showTTL: true, size: true}, []string{"a*"}, nil,
+		},
+		{"maintenance bigkeys", bigKeysOptions{scan: scanOptions{db: -1, count: 500, duty: 25}, top: 10, samples: 5}, nil, nil},
+		{
+			"maintenance bigkeys --db 1 --type set --match b* --top 3 --samples 0 --count 8 --duty 9",
+			bigKeysOptions{scan: scanOptions{db: 1, typ: "set", count: 8, duty: 9}, match: "b*", top: 3}, nil, nil,
+		},
+		{"maintenance flushall", flushOptions{db: -1, settle: 30 * time.Second, store: defaultStore, encoding: noEncoding}, nil, nil},
+		{
+			"maintenance flushdb --db 4 --no-backup --settle 1s --to a --compress zstd --encrypt-to k --dry-run -y",
+			flushOptions{
+				db: 4, noBackup: true, settle: time.Second, store: storeOptions{dir: "./" + store, urls: []string{"a"}},
+				encoding: encodingOptions{compress: "zstd", encryptTo: []string{"k"}}, dryRun: true, yes: true,
+			},
+			nil, nil,
+		},
+		{"maintenance slowlog", slowlogOptions{maintenance.SlowlogOptions{Limit: 25}}, nil, nil},
+		{"maintenance slowlog --limit 3 --show-values --reset", slowlogOptions{maintenance.SlowlogOptions{Limit: 3, ShowValues: true, Reset: true}}, nil, nil},
+		{"maintenance latency", latencyOptions{maintenance.ProbeOptions{For: 5 * time.Second, Interval: 50 * time.Millisecond}}, nil, nil},
+		{"maintenance latency --for 1m --interval 1s", latencyOptions{maintenance.ProbeOptions{For: time.Minute, Interval: time.Second}}, nil, nil},
+		{"maintenance latency history fork", noOptions{}, []string{"fork"}, nil},
+		{"maintenance latency histogram get set", noOptions{}, []string{"get", "set"}, nil},
+		{"maintenance save -y", saveOptions{yes: true}, nil, nil},
+		{"maintenance exec --db 1 --all-pods -y -- SET a -1", execOptions{db: 1, allPods: true, yes: true}, []string{"SET", "a", "-1"}, nil},
+		{"maintenance exec LRANGE a 0 -1", execOptions{}, []string{"LRANGE", "a", "0", "-1"}, nil},
+		{"maintenance monitor", monitorOptions{maintenance.MonitorOptions{For: 10 * time.Second, Limit: 1000}}, nil, nil},
+		{
+			"maintenance monitor --for 1s --limit 2 --show-values --command get,set",
+			monitorOptions{maintenance.MonitorOptions{For: time.Second, Limit: 2, ShowValues: true, Match: []string{"get", "set"}}}, nil, nil,
+		},
 		{"upgrade validate", upgradeValidateOptions{checks: health.DefaultOptions(), store: defaultStore, encoding: noEncoding}, nil, nil},
 		{
 			"upgrade validate --quick --no-backup --to a,s3://b --compress zstd --encrypt-to k --max-bytes 5 --max-seconds 7s",
@@ -230,24 +267,25 @@ func TestOptions(t *testing.T) {
 				return o
 			}(), nil, nil,
 		},
-		{"upgrade cutover", upgradeSwitchOptions{green: green.SwitchOptions{Options: failover.DefaultOptions()}}, nil, nil},
+		{"upgrade cutover", upgradeSwitchOptions{green: green.SwitchOptions{Options: failover.DefaultOptions()}, store: defaultStore}, nil, nil},
 		{
-			"upgrade failback --pause 1s --max-bytes 5 --allow-lag --dry-run --yes",
+			"upgrade failback --pause 1s --copy-pause 2m --backup-to s --max-bytes 5 --allow-lag --dry-run --yes",
 			func() upgradeSwitchOptions {
 				o := upgradeSwitchOptions{green: green.SwitchOptions{Options: failover.DefaultOptions(), Back: true}, dryRun: true, yes: true}
+				o.store, o.green.CopyPause = storeOptions{dir: "./" + store, urls: []string{"s"}}, 2*time.Minute
 				o.green.Pause, o.green.MaxLag, o.green.AllowLag = time.Second, 5, true
 				return o
 			}(), nil, nil,
 		},
 		{"upgrade finish --dry-run --yes", upgradeFinishOptions{dryRun: true, yes: true}, nil, nil},
 		{"upgrade rollback --list", upgradeRollbackOptions{rollOptions: defaultRoll, list: true}, nil, nil},
-		{"upgrade resume --yes", upgradeResumeOptions{limits: roll.DefaultLimits(), yes: true}, nil, nil},
+		{"upgrade resume --yes", upgradeResumeOptions{limits: roll.DefaultLimits(), store: defaultStore, yes: true}, nil, nil},
 		{"upgrade abort --forget", upgradeResumeOptions{limits: roll.DefaultLimits(), forget: true}, nil, nil},
 		{"upgrade check", upgradeCheckOptions{store: defaultStore, trial: 5 * time.Minute, maxAge: 24 * time.Hour}, nil, nil},
 		{
-			"upgrade check --to 8.0.2 --image i --from f --no-trial --trial-timeout 1s --max-backup-age 2h",
+			"upgrade check --to 8.0.2 --image i -f v.yaml --set a=b --from f --no-trial --trial-timeout 1s --max-backup-age 2h",
 			upgradeCheckOptions{
-				target: targetImage{to: "8.0.2", image: "i"}, store: storeOptions{dir: "./" + store, urls: []string{"f"}},
+				target: targetImage{to: "8.0.2", image: "i"}, values: valueOptions{files: []string{"v.yaml"}, set: []string{"a=b"}}, store: storeOptions{dir: "./" + store, urls: []string{"f"}},
 				noTrial: true, trial: time.Second, maxAge: 2 * time.Hour,
 			},
 			nil, nil,
@@ -285,11 +323,54 @@ func TestOptions(t *testing.T) {
 		{"health version --namespace prod", noOptions{}, nil, func(g *globals) { g.target.Namespace = "prod" }},
 
 		{"info", noOptions{}, nil, nil},
-		{"info memory server", noOptions{}, []string{"memory", "server"}, nil},
+		{"info server memory", noOptions{}, []string{"server", "memory"}, nil},
+		{"info memory server", noOptions{}, []string{"server"}, nil},
+		{"info stats", infoStatsOptions{interval: time.Second}, nil, nil},
+		{
+			"info stats -w --interval 2s --for 1m", infoStatsOptions{watch: true, interval: 2 * time.Second, bound: time.Minute}, nil, nil,
+		},
+		{"info clients", inspect.ClientOptions{Sort: "count", Limit: 20}, nil, nil},
+		{"info clients --sort age --limit 3", inspect.ClientOptions{Sort: "age", Limit: 3}, nil, nil},
+		{"info config", infoConfigOptions{}, nil, nil},
+		{"info config max* --diff", infoConfigOptions{diff: true}, []string{"max*"}, nil},
+		{"info metrics", infoMetricsOptions{port: 9121}, nil, nil},
+		{"info metrics --port 1 --grep x", infoMetricsOptions{port: 1, grep: "x"}, nil, nil},
+		{"support-bundle", supportBundleOptions{bundle: bundle.DefaultOptions()}, nil, nil},
+		{
+			"support-bundle --to f.tar.gz --log-lines 3 --max-time 1s --dry-run",
+			func() supportBundleOptions {
+				o := supportBundleOptions{bundle: bundle.DefaultOptions(), to: "f.tar.gz", dryRun: true}
+				o.bundle.LogLines, o.bundle.MaxTime = 3, time.Second
+				return o
+			}(), nil, nil,
+		},
+		{
+			"rbac backup rdb, health -A --name watch --bind user:anna --bind group:sre",
+			rbacOptions{everywhere: true, name: "watch", bind: []string{"user:anna", "group:sre"}},
+			[]string{"backup", "rdb,", "health"}, nil,
+		},
+		{"rbac --all -n redis-prod", rbacOptions{all: true}, nil, func(g *globals) { g.target.Namespace = "redis-prod" }},
+		{"config view --all", configViewOptions{all: true}, nil, nil},
+		{"config path", noOptions{}, nil, nil},
+		{"config check --color never", noOptions{}, nil, func(g *globals) { g.color = "never" }},
 
 		{"replication info --max-bytes 5 --max-seconds 7s", changed, nil, nil},
 		{"replication primary", noOptions{}, nil, nil},
 		{"replication role cache-redis-1", noOptions{}, []string{"cache-redis-1"}, nil},
+		{"shell --pod cache-redis-1 -- GET k", shellOptions{}, []string{"GET", "k"}, func(g *globals) { g.target.Pod = "cache-redis-1" }},
+		{"maintenance shell --bash", shellOptions{bash: true}, nil, nil},
+		{
+			"logs -f -c metrics --since 10m --tail 5 --grep OOM",
+			logsOptions{container: "metrics", since: "10m", grep: "OOM", tail: 5, follow: true}, nil, nil,
+		},
+		{"maintenance logs --previous", logsOptions{tail: -1, previous: true}, nil, nil},
+		{"events -w --warnings --since 5m", eventsOptions{since: "5m", warnings: true, watch: true}, nil, nil},
+		{"top", topOptions{interval: 2 * time.Second}, nil, nil},
+		{"maintenance top -A --once --interval 1s", topOptions{allNamespaces: true, once: true, interval: time.Second}, nil, nil},
+		{
+			"port-forward 0 --to replica --bind ::1 --port metrics",
+			portForwardOptions{to: "replica", bind: "::1", port: "metrics"}, []string{"0"}, nil,
+		},
 		{"replication lag", lagOptions{health: thresholds, interval: time.Second}, nil, nil},
 		{
 			"replication lag -w --interval 3s --for 1m --max-bytes 5 --max-seconds 7s",

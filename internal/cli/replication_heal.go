@@ -93,7 +93,7 @@ func (a *app) runHeal(ctx context.Context, o healOptions, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
 	if !o.yes {

@@ -63,7 +63,7 @@ func (a *app) runReplicationResync(ctx context.Context, o resyncOptions, args []
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, resyncPlanDocument(plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, resyncPlanDocument(plan)); !proceed {
 		return err
 	}
 	if plan.Changes() && !o.yes {

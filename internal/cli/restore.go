@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/render"
@@ -106,7 +107,7 @@ func (a *app) carryOut(
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(op.Reporter, c.dryRun, plan.Plan, shown(plan)); !proceed {
+	if proceed, err := a.review(ctx, op.Reporter, c.dryRun, plan.Plan, shown(plan), access.OnVolume); !proceed {
 		return err
 	}
 	if !c.yes {

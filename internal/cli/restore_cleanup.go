@@ -52,7 +52,7 @@ func (a *app) runRestoreCleanup(ctx context.Context, o restoreCleanupOptions, _ 
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, cleanupDocument(plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, cleanupDocument(plan)); !proceed {
 		return err
 	}
 	if !o.yes && len(plan.Remove) > 0 {

@@ -97,7 +97,7 @@ func (a *app) runRestoreConfig(ctx context.Context, o restoreConfigOptions, args
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, configPlanDocument(plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, configPlanDocument(plan)); !proceed {
 		return err
 	}
 	if !o.yes && len(plan.Steps) > 0 {

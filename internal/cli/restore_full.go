@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/config"
 	"github.com/redisctl/redisctl/internal/operation/restore/full"
@@ -94,6 +95,13 @@ what the backup holds; a report that is over --rto says so.`,
 	mustComplete(cmd, "into", a.complete(func(ctx context.Context, b *backend) ([]string, error) {
 		return b.Names.CompleteNamespaces(ctx)
 	}))
+	mustComplete(cmd, "storage-class", a.complete(func(ctx context.Context, b *backend) ([]string, error) {
+		if b.Rebuild == nil {
+			return nil, errNoCluster
+		}
+		names, _, err := b.Rebuild.StorageClasses(ctx)
+		return names, err
+	}))
 	cmd.ValidArgsFunction = a.completeBackups(&o.source.store)
 	cmd.RunE = runWith(a, &o, a.runRestoreFull)
 	return cmd
@@ -129,7 +137,8 @@ func (a *app) runRestoreFull(ctx context.Context, o restoreFullOptions, args []s
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, fullPlanDocument(plan)); !proceed {
+	a.scope = accessScope{b.Access, access.Names{Namespace: plan.Namespace}}
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, fullPlanDocument(plan)); !proceed {
 		return err
 	}
 	if !o.yes {

@@ -179,7 +179,7 @@ func (a *app) runRestoreLive(
 		return err
 	}
 	plan.NameSource(recordedSource(source))
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return plan.Judge(err)
 	}
 	if !o.yes {

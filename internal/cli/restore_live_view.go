@@ -28,6 +28,10 @@ func liveDocument(r live.Result) render.Document {
 		fields = append(fields, render.Field{Label: "unsupported", Value: render.Cell{
 			Text: fmt.Sprintf("%d keys were left out: the server is too old for them", r.Unsupported), Style: render.Warn}})
 	}
+	if r.FunctionsLeftOut > 0 {
+		fields = append(fields, render.Field{Label: "unsupported", Value: render.Cell{
+			Text: fmt.Sprintf("%d function libraries were left out: the server has none", r.FunctionsLeftOut), Style: render.Warn}})
+	}
 	if r.Conflicts > 0 {
 		fields = append(fields, render.Field{Label: "conflicts", Value: render.Cell{
 			Text: fmt.Sprintf("%d keys were written by clients meanwhile, and kept", r.Conflicts), Style: render.Warn}})

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/render"
@@ -196,6 +197,9 @@ func (a *app) onUnfinished(
 			Kind: operation.Refused, Object: d.String(), Phase: "reading the record",
 			Err: errNoRestore, Unchanged: "nothing was changed",
 		}
+	}
+	if err := a.permitted(ctx, access.Begun); err != nil {
+		return err
 	}
 	if !yes {
 		if err := a.confirm("%s the restore of %s into %s, begun by %s", what, record.Backup, d, record.By); err != nil {

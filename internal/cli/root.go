@@ -42,12 +42,14 @@ in the configuration file (backup-dir: ...), except consent such as --yes.`,
 	root.SetOut(a.system.Out)
 	root.SetErr(a.system.Err)
 	root.SetIn(a.system.In)
+	root.SetFlagErrorFunc(suggestFlags)
 	a.addGlobalFlags(root.PersistentFlags())
 	a.completeGlobalFlags(root)
 	root.AddGroup(
 		&cobra.Group{ID: "observe", Title: "Observe:"},
 		&cobra.Group{ID: "data", Title: "Keep data:"},
 		&cobra.Group{ID: "switch", Title: "Hand over:"},
+		&cobra.Group{ID: "maintain", Title: "Maintain:"},
 		&cobra.Group{ID: "tool", Title: "redisctl itself:"},
 	)
 	root.SetHelpCommand(inGroup("tool", newHelpCommand()))
@@ -60,9 +62,21 @@ in the configuration file (backup-dir: ...), except consent such as --yes.`,
 		inGroup("switch", a.newFailoverCommand()),
 		inGroup("switch", a.newPromoteCommand()),
 		inGroup("switch", a.newUpgradeCommand()),
+		inGroup("maintain", a.newMaintenanceCommand()),
+		inGroup("maintain", a.newKeysCommand()),
+		inGroup("observe", a.newSupportBundleCommand()),
+		inGroup("tool", a.newConfigCommand()),
 		inGroup("tool", a.newCompletionCommand()),
+		inGroup("tool", a.newRBACCommand()),
 		inGroup("tool", a.newVersionCommand()),
 	)
+	for _, cmd := range a.terminalCommands() {
+		root.AddCommand(inGroup("observe", cmd))
+	}
+	rename(root, a.system.Program)
+	if name := a.system.Program; name != "" && name != program {
+		a.calls = callsOf(root)
+	}
 	return root
 }
 
@@ -74,6 +88,7 @@ func inGroup(id string, cmd *cobra.Command) *cobra.Command {
 func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	g := &a.globals
 	f.StringVar(&g.configFile, "config", "", "configuration file (default ~/.config/redisctl/config.yaml)")
+	f.StringVar(&g.profile, "profile", "", "profile of the configuration file (default the one for the context)")
 	f.StringVar(&g.kubeconfig, "kubeconfig", "", "kubeconfig file (default as kubectl: KUBECONFIG, ~/.kube/config)")
 	f.StringVar(&g.context, "context", "", "context of the kubeconfig")
 	f.StringVarP(&g.target.Namespace, "namespace", "n", "", "namespace (default the context's)")
@@ -90,7 +105,8 @@ func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	f.BoolVar(&g.addresses.tlsInsecure, "tls-insecure", false, "do not verify the server's certificate")
 	f.StringVarP(&g.output, "output", "o", "table", "output format: "+strings.Join(render.Formats(), "|"))
 	f.DurationVar(&g.timeout, "timeout", 5*time.Second, "how long one server, or the Kubernetes API, may take to answer")
-	f.BoolVar(&g.noColor, "no-color", false, "no colours (also: NO_COLOR)")
+	f.StringVar(&g.color, "color", colorAuto, "when to use colours: "+strings.Join(colorModes(), "|"))
+	f.BoolVar(&g.noColor, "no-color", false, "the same as --color never (also: NO_COLOR)")
 	f.BoolVarP(&g.verbose, "verbose", "v", false, "narrate on stderr also when the output is for scripts")
 }
 
@@ -143,6 +159,24 @@ func helpOrUnknown(cmd *cobra.Command, args []string) error {
 		message += "; did you mean " + strings.Join(similar, " or ") + "?"
 	}
 	return errors.New(message)
+}
+
+// suggestFlags adds to the error of an unknown flag the flags that are spelt like it.
+func suggestFlags(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	// cobra knows how to find commands that are spelt alike: let it take flags for them.
+	names := &cobra.Command{SuggestionsMinimumDistance: min(2, max(1, len(unknown.GetSpecifiedName())/3))}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		names.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden, Run: func(*cobra.Command, []string) {}})
+	})
+	similar := names.SuggestionsFor(unknown.GetSpecifiedName())
+	if len(similar) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean --%s?", err, strings.Join(similar, " or --"))
 }
 
 // flagNames lists every flag of the tree that may be configured.

@@ -26,7 +26,7 @@ import (
 var update = flag.Bool("update", false, "write what was printed into the golden sections")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"redisctl": redisctl})
+	testscript.Main(m, map[string]func(){"redisctl": redisctl, "kubectl-redis": redisctl})
 }
 
 // redisctl is the program that the scripts run. CLOCK, COLUMNS and TERMINAL stand in
@@ -47,7 +47,15 @@ func redisctl() {
 	system.OutTerminal = os.Getenv("TERMINAL") != ""
 	system.OutWidth, _ = strconv.Atoi(columns)
 	system.OutSize = func() (width, height int) { return system.OutWidth, 0 }
-	os.Exit(cli.Run(context.Background(), system, os.Args[1:]))
+	tooWide := false
+	code := cli.RunWatched(context.Background(), system, os.Args[1:], func(problem string) {
+		tooWide = true
+		fmt.Fprintln(os.Stderr, problem)
+	})
+	if tooWide {
+		code = 99
+	}
+	os.Exit(code)
 }
 
 // TestScripts runs what needs no server.

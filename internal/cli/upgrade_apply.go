@@ -11,6 +11,7 @@ import (
 
 	"github.com/redisctl/redisctl/internal/helm"
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/health"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
@@ -118,7 +119,10 @@ What speaks against the upgrade is what redisctl upgrade check finds; each block
 the flag that overrides it. A server without replicas restarts in place.
 
 --strategy blue-green changes nothing of the release: it installs a second one beside it,
-which follows. redisctl upgrade cutover sends the clients there, and failback returns.`,
+which follows. redisctl upgrade cutover sends the clients there, and failback returns.
+--strategy dump-restore does the same for versions that cannot replicate from the present
+one: the data is backed up, restored into the second release and compared, once now and
+again at the cutover, while writes wait.`,
 		Example: `  redisctl upgrade apply --to 8.0.2 -n redis-prod --dry-run
   redisctl upgrade apply --to 8.0.2 -n redis-prod --yes --failback
   redisctl upgrade apply --image docker.io/valkey/valkey:8.1.1 -n redis-prod
@@ -129,8 +133,9 @@ which follows. redisctl upgrade cutover sends the clients there, and failback re
 	o.addFlags(cmd)
 	f := cmd.Flags()
 	o.target.addFlags(f)
-	f.StringVar(&o.strategy, "strategy", "auto", "how: auto, rolling, in-place or blue-green")
-	f.StringVar(&o.green, "green", "", "name of the second release of blue-green (default: the release's with -green)")
+	f.StringVar(&o.strategy, "strategy", "auto", "how: auto, rolling, in-place, blue-green or dump-restore")
+	mustComplete(cmd, "strategy", cobra.FixedCompletions([]string{"auto", "rolling", "in-place", "blue-green", "dump-restore"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringVar(&o.green, "green", "", "name of the second release (default: the release's with -green)")
 	o.values.addFlags(f)
 	cmd.RunE = runWith(a, &o, a.runUpgradeApply)
 	return cmd
@@ -142,18 +147,18 @@ func (a *app) runUpgradeApply(ctx context.Context, o upgradeApplyOptions, _ []st
 		return err
 	}
 	switch o.strategy {
-	case "auto", strategyGreen:
+	case "auto", strategyGreen, strategyCopy:
 	case string(roll.Rolling), string(roll.InPlace):
 		o.roll.Strategy = roll.Strategy(o.strategy)
 	default:
-		return operation.Errorf(operation.Usage, "--strategy %s: it is auto, rolling, in-place or blue-green", o.strategy)
+		return operation.Errorf(operation.Usage, "--strategy %s: it is auto, rolling, in-place, blue-green or dump-restore", o.strategy)
 	}
 	if o.target.to != "" && o.target.image != "" {
 		return operation.Errorf(operation.Usage, "choose --to or --image")
 	}
 	o.roll.Operation, o.roll.Change = "upgrade apply", change
 	o.check.To, o.check.Image = o.target.to, o.target.image
-	if o.strategy == strategyGreen {
+	if o.strategy == strategyGreen || o.strategy == strategyCopy {
 		return a.runGreen(ctx, o)
 	}
 	return a.runRoll(ctx, o.rollOptions)
@@ -183,7 +188,7 @@ func (a *app) runRoll(ctx context.Context, o rollOptions) error {
 		return err
 	}
 	plan.Findings = merged(plan.Findings, report.Findings)
-	if proceed, err := a.reviewNext(run.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl upgrade check"+a.targetFlags(run.d)); !proceed {
+	if proceed, err := a.reviewNext(ctx, run.reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl upgrade check"+a.targetFlags(run.d), access.InPods); !proceed {
 		return err
 	}
 	if !o.yes && !plan.Nothing() {
@@ -256,11 +261,12 @@ func (a *app) finishRoll(result roll.Result, failed error) error {
 // roll wires the operation.
 func (a *app) roll(b *backend, reporter operation.Reporter, backups roll.Backups) (roll.Roll, error) {
 	if b.Upgrades == nil {
-		return roll.Roll{}, operation.Errorf(operation.Usage, "plain addresses have no Helm release to upgrade")
+		return roll.Roll{}, errNoRelease()
 	}
 	var none storage.Store // nothing is backed up by what stands below
 	switcher := a.failover(b, reporter)
-	switcher.Locker, switcher.LeaveOld = operation.Held{}, true
+	switcher.Locker = operation.Held{}
+	switcher.Leave = func(from, _, instance string) bool { return instance == from } // it is replaced next
 	return roll.Roll{
 		Resolver: b.Resolver, Connector: b.Connector, Locker: b.Locker, Notes: b.Notes, Releases: b.Upgrades, Cluster: b.Rollouts,
 		Failover: switcher, Backups: backups, Saver: savings{b, reporter}, Aside: a.volumeRestore(b, none, reporter),

@@ -24,6 +24,7 @@ func (o *targetImage) addFlags(f *pflag.FlagSet) {
 
 type upgradeCheckOptions struct {
 	target  targetImage
+	values  valueOptions
 	store   storeOptions
 	noTrial bool
 	// trial and maxAge are those of check.Options.
@@ -46,18 +47,21 @@ The throw-away server is a pod made from the release's pod template, with an emp
 and none of the release's labels. It is removed at the end, after Ctrl-C, and ends by itself
 after --trial-timeout when redisctl is killed. --no-trial leaves it out.
 
-Without --to and --image only the release is looked at.
+Another chart and other values are looked at as well (--chart, -f, --set). Without any of
+these, --to and --image only the release is looked at.
 
 Each blocker names the flag of redisctl upgrade apply that overrides it. Exit code 10 when
 there is a critical finding or a warning, 0 otherwise (notices do not count).`,
 		Example: `  redisctl upgrade check --to 8.0.2 -n redis-prod
   redisctl upgrade check --image docker.io/valkey/valkey:8.1.1 -n redis-prod -r cache
   redisctl upgrade check --to 7.2.5 -n redis-prod --no-trial -o json
+  redisctl upgrade check --set redis.maxmemory=1gb -n redis-prod
   redisctl upgrade check -n redis-prod --from s3://backups/prod`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
 	o.target.addFlags(f)
+	o.values.addFlags(f)
 	o.store.addSource(cmd)
 	f.BoolVar(&o.noTrial, "no-trial", false, "start no throw-away server")
 	f.DurationVar(&o.trial, "trial-timeout", defaults.TrialTime, "how long the throw-away server may take, with the pulling of its image; its pod lives no longer")
@@ -73,6 +77,10 @@ func (a *app) runUpgradeCheck(ctx context.Context, o upgradeCheckOptions, _ []st
 	case o.trial <= 0 || o.maxAge <= 0:
 		return operation.Errorf(operation.Usage, "--trial-timeout and --max-backup-age must be positive")
 	}
+	change, err := o.values.change()
+	if err != nil {
+		return err
+	}
 	b, d, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -82,6 +90,7 @@ func (a *app) runUpgradeCheck(ctx context.Context, o upgradeCheckOptions, _ []st
 	defer done()
 	options := check.DefaultOptions()
 	options.To, options.Image, options.Trial, options.TrialTime = o.target.to, o.target.image, !o.noTrial, o.trial
+	options.Change = change
 	options.Health.Timeout, options.MaxBackupAge = a.globals.timeout, o.maxAge
 	report, err := a.upgradeChecker(b, reporter, storedBackups{a, o.store}).Check(ctx, d, options)
 	done()

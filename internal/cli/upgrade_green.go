@@ -8,14 +8,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/failover"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
 	"github.com/redisctl/redisctl/internal/render"
 )
 
-// strategyGreen is upgrade apply's --strategy for a second release.
-const strategyGreen = "blue-green"
+// The values of upgrade apply's --strategy for a second release: one that replicates, and
+// one that the data is copied to.
+const (
+	strategyGreen = "blue-green"
+	strategyCopy  = "dump-restore"
+)
 
 // runGreen makes a second release.
 func (a *app) runGreen(ctx context.Context, o upgradeApplyOptions) error {
@@ -27,7 +32,7 @@ func (a *app) runGreen(ctx context.Context, o upgradeApplyOptions) error {
 		return err
 	}
 	defer b.Close()
-	op, err := a.green(b, reporter)
+	op, err := a.green(b, reporter, o.store)
 	if err != nil {
 		return err
 	}
@@ -37,13 +42,14 @@ func (a *app) runGreen(ctx context.Context, o upgradeApplyOptions) error {
 		return err
 	}
 	plan, err := op.Plan(ctx, d, green.Options{
-		Name: o.green, Change: report.Change, MaxLag: failover.DefaultOptions().MaxLag, Limits: greenLimits(o.roll.Limits),
+		Name: o.green, Change: report.Change, Copy: o.strategy == strategyCopy,
+		MaxLag: failover.DefaultOptions().MaxLag, Limits: greenLimits(o.roll.Limits),
 	})
 	if err != nil {
 		return err
 	}
-	plan.Findings = merged(plan.Findings, besides(report.Findings))
-	if proceed, err := a.reviewNext(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl upgrade check"+a.targetFlags(d)); !proceed {
+	plan.Findings = merged(plan.Findings, besides(report.Findings, o.strategy == strategyCopy))
+	if proceed, err := a.reviewNext(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan), "redisctl upgrade check"+a.targetFlags(d), access.Beside); !proceed {
 		return err
 	}
 	if !o.yes {
@@ -63,32 +69,38 @@ func greenLimits(l roll.Limits) green.Limits {
 	return green.Limits{Limits: l.Limits, Start: l.Start, Pull: l.Pull}
 }
 
-// besides leaves out what concerns only an upgrade of the release's own pods.
-func besides(findings []operation.Finding) []operation.Finding {
+// besides leaves out what concerns only an upgrade of the release's own pods; with copied
+// also what concerns servers that read each other's RDB.
+func besides(findings []operation.Finding, copied bool) []operation.Finding {
 	var kept []operation.Finding
 	for _, f := range findings {
 		switch f.Code {
 		case "workload-immutable", "data-loss", "no-persistence", "no-replica", "no-backup", "unfinished-upgrade":
-		default:
-			kept = append(kept, f)
+			continue
+		case "data-unreadable", "way-back-needs-backup":
+			if copied {
+				continue
+			}
 		}
+		kept = append(kept, f)
 	}
 	return kept
 }
 
-// green wires the operation.
-func (a *app) green(b *backend, reporter operation.Reporter) (green.Green, error) {
+// green wires the operation. Copies of the data go through the store.
+func (a *app) green(b *backend, reporter operation.Reporter, through storeOptions) (green.Green, error) {
 	if b.Greens == nil {
 		return green.Green{}, errNoRelease()
 	}
 	return green.Green{
 		Resolver: b.Resolver, Connector: b.Connector, Locker: b.Locker, Notes: b.Notes, Releases: b.Greens, Cluster: b.Routes,
-		Failover: a.failover(b, reporter), Reporter: reporter, Now: a.system.Now, By: operator(),
+		Failover: a.failover(b, reporter), Copier: dataCopier{a, b, through, reporter}, Reporter: reporter, Now: a.system.Now, By: operator(),
 	}, nil
 }
 
 type upgradeSwitchOptions struct {
 	green  green.SwitchOptions
+	store  storeOptions
 	dryRun bool
 	yes    bool
 }
@@ -125,6 +137,8 @@ func (a *app) newUpgradeSwitchCommand(back bool, cmd *cobra.Command) *cobra.Comm
 	cmd.Args = noArgs
 	f := cmd.Flags()
 	addLimits(f, &o.green.Limits)
+	o.store.addTargetsAs(cmd, "backup-to")
+	f.DurationVar(&o.green.CopyPause, "copy-pause", 0, "dump-restore: how long writes may wait (default three times what the last copy took)")
 	f.Int64Var(&o.green.MaxLag, "max-bytes", o.green.MaxLag, "bytes that the other release may be behind at the start")
 	f.BoolVar(&o.green.AllowLag, "allow-lag", false, "switch although it is further behind")
 	f.BoolVar(&o.green.AllowUnreachable, "allow-unreachable", false, "go on although an instance does not answer")
@@ -140,7 +154,7 @@ func (a *app) runUpgradeSwitch(ctx context.Context, o upgradeSwitchOptions, _ []
 	o.green.Timeout = a.globals.timeout
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openGreen(ctx, reporter)
+	b, d, op, err := a.openGreen(ctx, reporter, o.store)
 	if err != nil {
 		return err
 	}
@@ -149,7 +163,7 @@ func (a *app) runUpgradeSwitch(ctx context.Context, o upgradeSwitchOptions, _ []
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan.Plan, planDocument(plan.Plan, plan)); !proceed {
 		return err
 	}
 	if !o.yes {
@@ -170,12 +184,14 @@ func (a *app) runUpgradeSwitch(ctx context.Context, o upgradeSwitchOptions, _ []
 
 // openGreen resolves the first release, also when the second one is named, and wires the
 // operation.
-func (a *app) openGreen(ctx context.Context, reporter operation.Reporter) (*backend, *operation.Deployment, green.Green, error) {
+func (a *app) openGreen(
+	ctx context.Context, reporter operation.Reporter, through storeOptions,
+) (*backend, *operation.Deployment, green.Green, error) {
 	b, d, err := a.open(ctx)
 	if err != nil {
 		return nil, nil, green.Green{}, err
 	}
-	op, err := a.green(b, reporter)
+	op, err := a.green(b, reporter, through)
 	if err == nil && d.Workload.Annotations[operation.NoteBlue] != "" {
 		d, err = b.Resolver.Resolve(ctx, operation.Target{Namespace: d.Namespace, Release: d.Workload.Annotations[operation.NoteBlue]})
 	}
@@ -211,7 +227,7 @@ uninstall of it would delete them. The output names them, and the two ways on.`,
 func (a *app) runUpgradeFinish(ctx context.Context, o upgradeFinishOptions, _ []string) error {
 	reporter, done := a.narrator()
 	defer done()
-	b, d, op, err := a.openGreen(ctx, reporter)
+	b, d, op, err := a.openGreen(ctx, reporter, storeOptions{})
 	if err != nil {
 		return err
 	}
@@ -220,7 +236,7 @@ func (a *app) runUpgradeFinish(ctx context.Context, o upgradeFinishOptions, _ []
 	if err != nil {
 		return err
 	}
-	if proceed, err := a.review(reporter, o.dryRun, plan, planDocument(plan, plan)); !proceed {
+	if proceed, err := a.review(ctx, reporter, o.dryRun, plan, planDocument(plan, plan)); !proceed {
 		return err
 	}
 	if !o.yes {
@@ -241,7 +257,7 @@ func (a *app) runUpgradeFinish(ctx context.Context, o upgradeFinishOptions, _ []
 func (a *app) onGreen(
 	ctx context.Context, o upgradeResumeOptions, what string, reporter operation.Reporter, b *backend, d *operation.Deployment,
 ) (done bool, err error) {
-	op, err := a.green(b, reporter)
+	op, err := a.green(b, reporter, o.store)
 	if err != nil {
 		return true, err
 	}
@@ -256,6 +272,9 @@ func (a *app) onGreen(
 	}
 	if o.forget {
 		return true, operation.Errorf(operation.Usage, "--forget is for upgrades of a release's own pods; redisctl upgrade abort removes %s", record.Green)
+	}
+	if err := a.permitted(ctx, access.Second); err != nil {
+		return true, err
 	}
 	if !o.yes {
 		question := "go on with the second release %[1]s of %[2]s"
@@ -280,8 +299,12 @@ func (a *app) onGreen(
 
 func greenDocument(r green.Result) render.Document {
 	doc := render.Document{Value: r, Names: []string{r.Green}}
+	ready := r.Green + " follows " + r.Primary
+	if r.Copied != nil {
+		ready = fmt.Sprintf("%s has the %d keys of %s, all compared; what is written from now on is copied at the cutover", r.Green, r.Copied.Keys, r.Primary)
+	}
 	text := map[green.Outcome]string{
-		green.OutcomeReady:    r.Green + " follows " + r.Primary + ": redisctl upgrade cutover sends the clients there, redisctl upgrade abort removes it",
+		green.OutcomeReady:    ready + ": redisctl upgrade cutover sends the clients there, redisctl upgrade abort removes it",
 		green.OutcomeServing:  r.Green + " serves",
 		green.OutcomeRemoved:  r.Green + " was removed; " + r.Release + " serves",
 		green.OutcomeFinished: r.Green + " stays for good",
@@ -289,6 +312,9 @@ func greenDocument(r green.Result) render.Document {
 	fields := render.Fields{
 		{Label: "release", Value: render.T(r.Namespace + "/" + r.Release)}, {Label: "second release", Value: render.T(r.Green)},
 		{Label: "image", Value: render.T(r.From + " to " + r.To)},
+	}
+	if r.Copied != nil {
+		fields = append(fields, render.Field{Label: "copied in", Value: render.T(fmt.Sprintf("%.1f s, by the backup %s", r.Copied.Seconds, r.Copied.Backup))})
 	}
 	if len(r.Services) > 0 {
 		fields = append(fields, render.Field{Label: "services", Value: render.T(strings.Join(r.Services, ", "))})

@@ -13,7 +13,7 @@ import (
 // greenStatus completes `upgrade status` where no pod of the release itself is being
 // upgraded.
 func (a *app) greenStatus(ctx context.Context, b *backend, d *operation.Deployment, status upgradeStatus) error {
-	op, err := a.green(b, operation.DiscardReporter{})
+	op, err := a.green(b, operation.DiscardReporter{}, storeOptions{})
 	if err != nil {
 		return err
 	}

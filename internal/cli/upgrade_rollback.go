@@ -33,14 +33,16 @@ func (a *app) newUpgradeRollbackCommand() *cobra.Command {
 		Short: "Go back to an earlier Helm revision, with the same care",
 		Long: `Makes the chart and values of an earlier revision the next one, and replaces the pods as
 redisctl upgrade apply does: one by one, with a hand-over of the primary. Without REVISION
-it is the one before the deployed one. --list shows what there is.
+it is the last one that was deployed before the newest. --list shows what there is. A pod
+that the newest revision has left stuck does not keep it from going back.
 
 A server cannot read what a newer one has written: where that is so the rollback is
 refused. redisctl restore brings the backup back that was taken before the upgrade.`,
 		Example: `  redisctl upgrade rollback --list -n redis-prod
   redisctl upgrade rollback -n redis-prod --dry-run
   redisctl upgrade rollback 3 -n redis-prod --yes`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeRevisions,
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVarP(&o.list, "list", "l", false, "show the revisions and do nothing")
@@ -85,15 +87,16 @@ func errNoRelease() error {
 }
 
 // earlier returns the revision with the given number, or with 0 the last one that was
-// deployed before the deployed one.
+// deployed before the newest: the deployed one if an attempt after it has failed, or else
+// the one before it.
 func earlier(d *operation.Deployment, history []upgrade.Revision, wanted int) (upgrade.Revision, error) {
-	deployed := false
+	left := false
 	for _, r := range slices.Backward(history) {
 		switch {
-		case wanted == r.Number, wanted == 0 && deployed && r.Status == "superseded":
+		case wanted == r.Number, wanted == 0 && left && (r.Status == "superseded" || r.Status == "deployed"):
 			return r, nil
-		case r.Status == "deployed":
-			deployed = true
+		case r.Status == "deployed" || r.Status == "failed":
+			left = true
 		}
 	}
 	e := &operation.Error{

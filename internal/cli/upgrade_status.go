@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redisctl/redisctl/internal/operation"
+	"github.com/redisctl/redisctl/internal/operation/access"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/roll"
 	"github.com/redisctl/redisctl/internal/render"
@@ -114,6 +115,7 @@ func (a *app) recoverWorkload(ctx context.Context, reporter operation.Reporter) 
 
 type upgradeResumeOptions struct {
 	limits roll.Limits
+	store  storeOptions
 	forget bool
 	yes    bool
 }
@@ -133,6 +135,7 @@ undone.`,
 		Args:    noArgs,
 	}
 	o.addFlags(cmd)
+	o.store.addTargetsAs(cmd, "backup-to")
 	cmd.RunE = runWith(a, &o, func(ctx context.Context, o upgradeResumeOptions, _ []string) error {
 		return a.onUnfinishedUpgrade(ctx, o, "go on with", roll.Roll.Resume)
 	})
@@ -197,6 +200,9 @@ func (a *app) onUnfinishedUpgrade(
 			Kind: operation.Refused, Object: d.String(), Phase: "reading the record",
 			Err: errNoUpgrade, Unchanged: "nothing was changed",
 		}
+	}
+	if err := a.permitted(ctx, access.Begun); err != nil {
+		return err
 	}
 	if !o.yes {
 		if err := a.confirm("%s the upgrade of %s to %s, begun by %s", what, d, record.To, record.By); err != nil {

@@ -13,13 +13,20 @@ import (
 	"github.com/redisctl/redisctl/internal/kube"
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/operation/backup"
+	"github.com/redisctl/redisctl/internal/operation/dashboard"
+	"github.com/redisctl/redisctl/internal/operation/describe"
+	"github.com/redisctl/redisctl/internal/operation/events"
 	"github.com/redisctl/redisctl/internal/operation/failover"
+	"github.com/redisctl/redisctl/internal/operation/logs"
+	"github.com/redisctl/redisctl/internal/operation/maintenance"
+	"github.com/redisctl/redisctl/internal/operation/metrics"
 	"github.com/redisctl/redisctl/internal/operation/restore"
 	"github.com/redisctl/redisctl/internal/operation/restore/drill"
 	"github.com/redisctl/redisctl/internal/operation/restore/full"
 	"github.com/redisctl/redisctl/internal/operation/restore/live"
 	"github.com/redisctl/redisctl/internal/operation/restore/volume"
 	"github.com/redisctl/redisctl/internal/operation/resync"
+	"github.com/redisctl/redisctl/internal/operation/session"
 	"github.com/redisctl/redisctl/internal/operation/upgrade"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/check"
 	"github.com/redisctl/redisctl/internal/operation/upgrade/green"
@@ -68,11 +75,38 @@ type backend struct {
 	// Premises and Trials are nil for plain addresses.
 	Premises check.Cluster
 	Trials   check.Trials
+	// Sessions are connections with a state of their own.
+	Sessions maintenance.Sessions
 	// Replayer sends keys; replays have connections of their own.
 	Replayer live.Replayer
 	Names    nameSource
+	// Access is nil for plain addresses.
+	Access accessReviewer
+	// Ports is nil for plain addresses.
+	Ports metrics.Dialer
+	// Containers is nil for plain addresses.
+	Containers session.Containers
+	// Forwards is nil for plain addresses.
+	Forwards portDialer
+	// LogStreams is nil for plain addresses.
+	LogStreams logs.Source
+	// Events and Usage are nil for plain addresses.
+	Events events.Source
+	Usage  dashboard.Usages
+	// Describes is nil for plain addresses.
+	Describes describe.Cluster
+	// Password reads the deployment's password, "" for none.
+	Password func(ctx context.Context, d *operation.Deployment) (string, error)
 
 	close func() error
+}
+
+// portDialer connects to ports of pods.
+type portDialer interface {
+	DialDedicated(ctx context.Context, d *operation.Deployment, i operation.Instance) (net.Conn, error)
+	DialPort(ctx context.Context, d *operation.Deployment, i operation.Instance, port int) (net.Conn, error)
+	ContainerPort(ctx context.Context, d *operation.Deployment, name string) (int, error)
+	ContainerNames(ctx context.Context, d *operation.Deployment) ([]string, error)
 }
 
 // nameSource lists names for shell completion.
@@ -130,9 +164,10 @@ func (a *app) openKubernetes() (*backend, error) {
 		Resolver: client, Connector: connector, Streamer: streamer{transfers}, Saver: saver{connector},
 		Files: client, Objects: client, Locker: client, Pauser: pauser{connector}, Traffic: client, Notes: client,
 		Cluster: serviceClients{client, connectService(client, connector)}, Guard: client, Snapshots: client,
-		Atomic: connector, Volumes: client, Holder: connector, Values: connector, Replayer: transfers, Names: client, close: client.Close,
+		Atomic: connector, Volumes: client, Holder: connector, Values: connector, Replayer: transfers, Sessions: connector, Names: client, Access: client, close: client.Close,
 		Rebuild: client, Upgrades: releases, Rollouts: client, Greens: releases, Routes: client, Logs: client,
 		Premises: client, Trials: kube.TrialHost{Client: client},
+		Ports: client, Containers: client, Forwards: client, LogStreams: client, Events: client, Usage: client, Describes: client, Password: client.Password,
 		DrillPods: func(d *operation.Deployment, o drillPodOptions) drill.Host {
 			return kube.DrillHost{Client: client, Deployment: d, Image: o.image, Memory: o.memory}
 		},
@@ -196,7 +231,7 @@ func (a *app) openAddresses() (*backend, error) {
 	return &backend{
 		Resolver: addressResolver(a), Connector: connector, Streamer: streamer{connector}, Saver: saver{connector},
 		Files: noCluster{}, Objects: noCluster{}, Locker: state, Pauser: pauser{connector}, Traffic: noCluster{}, Notes: state,
-		Atomic: connector, Holder: connector, Values: connector, Replayer: connector, Names: noCluster{},
+		Atomic: connector, Holder: connector, Values: connector, Replayer: connector, Sessions: connector, Names: noCluster{},
 	}, nil
 }
 
@@ -355,10 +390,11 @@ func (a *app) targetFlags(d *operation.Deployment) string {
 	return fmt.Sprintf(" -n %s -r %s", d.Namespace, d.Release)
 }
 
-// withNext adds the next command to an error that does not name one.
+// withNext adds the next command to an error that does not name one, and is not explained
+// by the result.
 func withNext(err error, next string) error {
 	var e *operation.Error
-	if !errors.As(err, &e) || e.Next != "" {
+	if errors.As(err, new(reported)) || !errors.As(err, &e) || e.Next != "" {
 		return err
 	}
 	kept := *e
