@@ -37,12 +37,14 @@ test: lint generate-check test-servers test-e2e ## Everything that CI runs
 test-unit: ## Tests that need nothing but Go
 	go test -short ./...
 	cd internal/testkit/cluster && go test ./...
+	cd internal/image && go test ./...
 
 .PHONY: test-servers
 test-servers: servers s3-server ## Tests against real Redis and Valkey servers of every version, and a real S3 server
 	go test $$(go list ./... | grep -v -e /internal/e2e -e /internal/kube -e /internal/helm)
 	cd internal/testkit/cluster && go test ./...
 	cd internal/testkit/cluster/components/csi && go test ./...
+	cd internal/image && go test ./...
 
 .PHONY: test-e2e
 test-e2e: cluster-up ## Tests on the real cluster
@@ -68,18 +70,33 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## Style and import rules
 	$< run ./...
 	cd internal/testkit/cluster && $< run ./...
 	cd internal/testkit/cluster/components/csi && $< run --config ../../.golangci.yml ./...
+	cd internal/image && $< run --config ../testkit/cluster/.golangci.yml ./...
 
 $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(BIN)/golangci-lint $@
 
 .PHONY: generate
-generate: ## Write docs/reference, man pages and completions/ from the command tree
+generate: ## Write docs/reference, man pages, completions/ and docs/permissions.md
 	go run ./cmd/gendocs
 
 .PHONY: generate-check
-generate-check: ## Fail when the generated files are not those of the command tree
+generate-check: ## Fail when the generated files are not those of the code
 	go run ./cmd/gendocs -check
+
+GORELEASER := $(BIN)/goreleaser-v2.16.0
+CYCLONEDX_VERSION := v1.10.0
+
+.PHONY: release-snapshot
+release-snapshot: $(GORELEASER) $(BIN)/cyclonedx-gomod ## Build everything that is released into dist/
+	PATH=$(BIN):$$PATH $(GORELEASER) release --snapshot --clean
+
+$(GORELEASER):
+	GOBIN=$(BIN) go install github.com/goreleaser/goreleaser/v2@v2.16.0
+	mv $(BIN)/goreleaser $@
+
+$(BIN)/cyclonedx-gomod:
+	GOBIN=$(BIN) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
 
 # A real S3 server for the tests, from a module of its own (internal/testkit/s3server).
 VERSITYGW := $(BIN)/versitygw-v1.8.0
