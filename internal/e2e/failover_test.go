@@ -209,7 +209,7 @@ func testFailoverPermissions(t *testing.T, r *release) {
 	})
 	t.Run("no record", func(t *testing.T) {
 		as(t, append(without("statefulsets"), "get,list statefulsets")...).run("failover", "promote", r.podName(1), "--yes").
-			exits(8).says("patch statefulsets", r.podName(0)+" is the primary and takes writes")
+			exits(8).says("patch statefulsets", "nothing was changed")
 		unchanged(t)
 	})
 	t.Run("no Services", func(t *testing.T) {

@@ -112,6 +112,7 @@ func setUp(ctx context.Context) (_ *environment, cleanup func(), err error) {
 	}
 	e.redisctl = filepath.Join(e.scratch, "redisctl")
 	build := exec.CommandContext(ctx, "go", "build", "-o", e.redisctl, "github.com/redisctl/redisctl/cmd/redisctl")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, cleanup, fmt.Errorf("building redisctl: %w\n%s", err, out)
 	}

@@ -32,6 +32,8 @@ type session struct {
 	flags []string
 	// secrets must not be in any output.
 	secrets []string
+	// input is what the commands read from stdin.
+	input string
 }
 
 // session returns a session on the cluster, in an empty folder.
@@ -83,6 +85,9 @@ func (s *session) start(args ...string) *command {
 	c := &command{t: s.t, begin: time.Now(), done: make(chan struct{}), secrets: s.secrets}
 	c.cmd = exec.CommandContext(ctx, s.program, append(args, s.flags...)...)
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = s.dir, &c.stdout, &c.stderr
+	if s.input != "" {
+		c.cmd.Stdin = strings.NewReader(s.input)
+	}
 	for name, value := range s.env {
 		c.cmd.Env = append(c.cmd.Env, name+"="+value)
 	}

@@ -181,6 +181,35 @@ func (r *release) pods(t *testing.T) []corev1.Pod {
 	return pods
 }
 
+// The names, app.kubernetes.io/name, of the pods that redisctl makes beside a release.
+const (
+	drillPods = "redisctl-drill"
+	trialPods = "redisctl-trial"
+)
+
+// podsNamed are the pods in the release's namespace that have a name label.
+func (r *release) podsNamed(t *testing.T, name string) []corev1.Pod {
+	t.Helper()
+	list, err := r.env.CoreV1().Pods(r.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + name})
+	require.NoError(t, err)
+	return list.Items
+}
+
+// podNamed waits until a command that runs has made its pod.
+func (r *release) podNamed(t *testing.T, name string, running *command) corev1.Pod {
+	t.Helper()
+	var found corev1.Pod
+	running.while("its pod", func(context.Context) error {
+		pods := r.podsNamed(t, name)
+		if len(pods) != 1 {
+			return fmt.Errorf("%d pods %s", len(pods), name)
+		}
+		found = pods[0]
+		return nil
+	})
+	return found
+}
+
 // awaitReady waits until every pod is Ready and every replica in sync.
 func (r *release) awaitReady(t *testing.T) {
 	t.Helper()

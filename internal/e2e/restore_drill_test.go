@@ -73,7 +73,7 @@ func TestRestoreTestInAPod(t *testing.T) {
 
 func testDrillPod(t *testing.T, r *release, s *session, stored manifest) {
 	running := s.start("restore", "test", "latest", "--in", "pod", "-o", "json")
-	pod := r.drillPod(t, running)
+	pod := r.podNamed(t, drillPods, running)
 	services, err := r.env.CoreV1().Services(r.namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, services.Items)
@@ -92,7 +92,7 @@ func testDrillPod(t *testing.T, r *release, s *session, stored manifest) {
 	assert.EqualValues(t, 1001, d.Comparison.KeysOf)
 	assert.Zero(t, d.Comparison.NotComparable)
 	assert.Positive(t, d.Seconds.Load)
-	assert.Empty(t, r.drillPods(t), "the pod is removed")
+	assert.Empty(t, r.podsNamed(t, drillPods), "the pod is removed")
 
 	s.run("restore", "test", "latest", "--in", "pod", "--image", "docker.io/library/redis:8.0.2", "--memory", "200Mi").exits(0).
 		shows("redis 8.0.2", "1001 of 1001 keys compared, all equal", "the backup can be restored")
@@ -105,17 +105,17 @@ func testDrillPod(t *testing.T, r *release, s *session, stored manifest) {
 
 func testDrillInterrupted(t *testing.T, r *release, s *session) {
 	running := s.start("restore", "test", "latest", "--in", "pod")
-	r.drillPod(t, running)
+	r.podNamed(t, drillPods, running)
 	running.signal(os.Interrupt)
 	running.wait().exits(130)
-	assert.Empty(t, r.drillPods(t))
+	assert.Empty(t, r.podsNamed(t, drillPods))
 }
 
 // testDrillKilled: a pod whose redisctl was killed ends by itself, and the next drill
 // removes what is left of it.
 func testDrillKilled(t *testing.T, r *release, s *session) {
 	running := s.start("restore", "test", "latest", "--in", "pod", "--max-time", "15s")
-	left := r.drillPod(t, running)
+	left := r.podNamed(t, drillPods, running)
 	running.signal(os.Kill)
 	running.wait()
 	eventually(t, "the end of the pod", func(ctx context.Context) error {
@@ -127,32 +127,9 @@ func testDrillKilled(t *testing.T, r *release, s *session) {
 	})
 	s.run("restore", "test", "latest", "--in", "pod").exits(0)
 	eventually(t, "the removal of what is left", func(context.Context) error {
-		if pods := r.drillPods(t); len(pods) > 0 {
+		if pods := r.podsNamed(t, drillPods); len(pods) > 0 {
 			return fmt.Errorf("%s is there", pods[0].Name)
 		}
 		return nil
 	})
-}
-
-// drillPods are the pods of drills in the release's namespace.
-func (r *release) drillPods(t *testing.T) []corev1.Pod {
-	t.Helper()
-	list, err := r.env.CoreV1().Pods(r.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=redisctl-drill"})
-	require.NoError(t, err)
-	return list.Items
-}
-
-// drillPod waits until a drill that runs has a pod.
-func (r *release) drillPod(t *testing.T, running *command) corev1.Pod {
-	t.Helper()
-	var found corev1.Pod
-	running.while("its pod", func(context.Context) error {
-		pods := r.drillPods(t)
-		if len(pods) != 1 {
-			return fmt.Errorf("%d pods of drills", len(pods))
-		}
-		found = pods[0]
-		return nil
-	})
-	return found
 }

@@ -1,14 +1,12 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -100,7 +98,7 @@ func TestUpgradeCheck(t *testing.T) {
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		running := s.in(t).start("upgrade", "check", "--to", "7.9.99")
-		pod := r.trialPod(t, running)
+		pod := r.podNamed(t, trialPods, running)
 		services, err := e.CoreV1().Services(r.namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		require.NotEmpty(t, services.Items)
@@ -114,33 +112,10 @@ func TestUpgradeCheck(t *testing.T) {
 		running.signal(os.Interrupt)
 		running.wait().exits(130)
 	})
-	assert.Empty(t, r.trialPods(t), "no pod stays")
+	assert.Empty(t, r.podsNamed(t, trialPods), "no pod stays")
 	for i, pod := range r.pods(t) {
 		assert.Equal(t, before[i].UID, pod.UID)
 		assert.Equal(t, before[i].Status.ContainerStatuses[0].RestartCount, pod.Status.ContainerStatuses[0].RestartCount)
 	}
 	assert.Equal(t, "1", r.info(t, 0)["connected_slaves"], "nothing else follows the primary")
-}
-
-// trialPods are the pods of trials in the release's namespace.
-func (r *release) trialPods(t *testing.T) []corev1.Pod {
-	t.Helper()
-	list, err := r.env.CoreV1().Pods(r.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=redisctl-trial"})
-	require.NoError(t, err)
-	return list.Items
-}
-
-// trialPod waits until a check that runs has a pod.
-func (r *release) trialPod(t *testing.T, running *command) corev1.Pod {
-	t.Helper()
-	var found corev1.Pod
-	running.while("its pod", func(context.Context) error {
-		pods := r.trialPods(t)
-		if len(pods) != 1 {
-			return fmt.Errorf("%d pods of trials", len(pods))
-		}
-		found = pods[0]
-		return nil
-	})
-	return found
 }

@@ -110,6 +110,38 @@ func TestUpgradeBlueGreen(t *testing.T) {
 	s.run("upgrade", "status").exits(0)
 }
 
+// TestUpgradeBlueGreenStandalone: a server without replicas, whose second release follows the
+// address of its pod.
+func TestUpgradeBlueGreenStandalone(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	r := e.install(t, e.namespace(t, "blue-green-alone"), chart{
+		image: "redis:6.0.16", files: []string{"standalone.yaml"}, config: append([]string{"maxmemory 0"}, quickSync...),
+	})
+	s := r.session(t)
+	clients := redisserver.StartClientsOf(t, []string{r.clientAddress(t)}, r.password, 8)
+	clients.AwaitWrites(100)
+	s.run("upgrade", "apply", "--strategy", "blue-green", "--to", "7.0.15", "--no-trial", "--yes").exits(0)
+	second := r.beside(t)
+	s.run("upgrade", "cutover", "--dry-run").exits(0)
+	// 6.0 can follow 7.0 as long as it needs no full copy, which it cannot load: whether it
+	// does, the cutover is complete.
+	cutover := s.run("upgrade", "cutover", "--yes", "-o", "json", "-v").exits(0)
+	t.Logf("cutover: no server took writes for %.0f ms", decode[switched](cutover).WriteGapMilliseconds)
+	clients.AwaitWrites(100)
+	s.run("health").exits(10).shows("served-elsewhere")
+	if strings.Contains(cutover.stderr, "no way back to "+r.podName(0)) {
+		s.run("upgrade", "failback", "--yes").exits(5).says("does not have everything")
+	}
+	clients.Stop()
+	lost, err := clients.Lost(t.Context(), second.redis(t, 0))
+	require.NoError(t, err)
+	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
+	s.run("upgrade", "finish", "--yes").exits(0)
+	second.session(t).run("health").exits(0)
+}
+
 // TestUpgradeBlueGreenAborted: before the cutover nothing of the second release remains,
 // whether it was ready or interrupted, or its image is bad.
 func TestUpgradeBlueGreenAborted(t *testing.T) {
@@ -231,4 +263,82 @@ func TestUpgradeBlueGreenKilled(t *testing.T) {
 	lost, err := clients.Lost(t.Context(), sides[serving].redis(t, 0))
 	require.NoError(t, err)
 	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
+}
+
+// TestUpgradeDumpRestore: from Redis 8 to Valkey, which cannot load its RDB, and back, while
+// eight clients write through the Service.
+func TestUpgradeDumpRestore(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.onNode(t)
+	c := persistences["rdb"]
+	c.image, c.replicas, c.password = "redis:8.0.2", 1, randomPassword()
+	r := e.install(t, e.namespace(t, "dump-restore"), c)
+	s := r.session(t)
+	fillFlat(t, r.redis(t, 0), 40000, 100)
+	require.NoError(t, redisserver.Fill(t.Context(), r.redis(t, 0), 3, 200), "values of all types")
+	require.NoError(t, r.redis(t, 0).Del(t.Context(), "hash:field-ttl").Err(), "fields that expire are not in Valkey 8")
+	clients := redisserver.StartClientsOf(t, []string{r.clientAddress(t)}, r.password, 8)
+	clients.AwaitWrites(100)
+	clients.Silence()
+	apply := []string{"upgrade", "apply", "--strategy", "dump-restore", "--image", "docker.io/library/valkey:8.1.1", "--no-trial"}
+
+	s.run(append(apply, "--dry-run")...).exits(0).shows("restore the backup, and compare every key")
+	s.run(append(apply, "--yes")...).exits(0).shows("cache-green has the", "all compared", "copied in")
+	t.Logf("while the second release came up and got its first copy, no write for %s at most", clients.Silence())
+	second := r.beside(t)
+	s.run("upgrade", "status").exits(10).shows("ready", "valkey")
+
+	s.run("upgrade", "cutover", "--dry-run").exits(0).shows("writes-wait", "pause writes", "refuse writes from then on")
+	over := decode[switched](s.run("upgrade", "cutover", "--yes", "-o", "json").exits(0))
+	clients.AwaitWrites(100)
+	t.Logf("cutover: writes waited for %.1f s, none through the Service for %s at most", over.WriteGapMilliseconds/1000, clients.Silence())
+	for _, service := range over.Services {
+		pod, instance := r.selects(t, service)
+		assert.Equal(t, []string{second.podName(0), "cache-green"}, []string{pod, instance})
+	}
+	err := r.redis(t, 0).Set(t.Context(), "x", "y", 0).Err()
+	require.ErrorContains(t, err, "READONLY", "the first release takes no writes")
+	s.run("upgrade", "status").exits(10).shows("serving", "failback")
+	s.run("health").exits(10).shows("served-elsewhere", "cache-green")
+	s.run("replication", "heal", "--yes").exits(5).says("served-elsewhere")
+
+	// Nothing is switched when the copy takes longer than writes may wait.
+	s.run("upgrade", "failback", "--yes", "--copy-pause", "300ms").exits(7).says("takes writes")
+	clients.AwaitWrites(100)
+	clients.Silence()
+	back := decode[switched](s.run("upgrade", "failback", "--yes", "-o", "json").exits(0))
+	clients.AwaitWrites(100)
+	t.Logf("failback: writes waited for %.1f s, none through the Service for %s at most", back.WriteGapMilliseconds/1000, clients.Silence())
+	assert.Equal(t, r.podName(0), back.To)
+
+	// Killed at the cutover: resume leads to one side, and nothing is lost.
+	running := s.start("upgrade", "cutover", "--yes")
+	running.while("the cutover has begun", func(ctx context.Context) error {
+		set, err := r.statefulSet(ctx)
+		if err == nil && set.Annotations[operation.NoteCutover] == "" {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	require.NoError(t, running.cmd.Process.Kill())
+	running.wait()
+	eventually(t, "the interrupted cutover to be resumed", func(context.Context) error {
+		if last := s.run("upgrade", "resume", "--yes"); last.code != 0 {
+			return fmt.Errorf("%s", last)
+		}
+		return nil
+	})
+	s.run("upgrade", "status").exits(10).shows("ready")
+	clients.AwaitWrites(100)
+
+	s.run("upgrade", "cutover", "--yes").exits(0)
+	clients.AwaitWrites(100)
+	clients.Stop()
+	lost, err := clients.Lost(t.Context(), second.redis(t, 0))
+	require.NoError(t, err)
+	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
+	s.run("upgrade", "finish", "--yes").exits(0)
+	s.run("health").exits(0).shows("served-elsewhere", "cache-green")
+	second.session(t).run("health").exits(0)
 }

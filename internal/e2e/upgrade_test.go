@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/redisctl/redisctl/internal/operation"
 	"github.com/redisctl/redisctl/internal/testkit/redisserver"
@@ -206,15 +208,24 @@ func TestUpgradeKilled(t *testing.T) {
 	if proofRuns(1) > 1 {
 		runs = 30
 	}
-	for i := range runs {
-		delay := time.Duration(random.Int64N(int64(30 * time.Second)))
+	// An upgrade that was done before does not count; how long one takes is learnt.
+	window, killed := 20*time.Second, 0
+	for i := 0; killed < runs && i < 3*runs && !t.Failed(); i++ {
+		delay := time.Duration(random.Int64N(int64(window)))
 		t.Run(fmt.Sprintf("%02d after %s", i, delay.Round(time.Millisecond)), func(t *testing.T) {
-			testUpgradeKilled(t, r, s.in(t), delay, i)
+			if testUpgradeKilled(t, r, s.in(t), delay, i) {
+				killed++
+			} else {
+				window = delay
+			}
 		})
 	}
+	t.Logf("killed %d times", killed)
+	assert.Equal(t, runs, killed)
 }
 
-func testUpgradeKilled(t *testing.T, r *release, s *session, delay time.Duration, round int) {
+// testUpgradeKilled reports whether the upgrade was not done before.
+func testUpgradeKilled(t *testing.T, r *release, s *session, delay time.Duration, round int) bool {
 	primary := func() int {
 		return ordinal(t, s.run("replication", "primary", "-o", "name").exits(0).lines()[0])
 	}
@@ -230,9 +241,7 @@ func testUpgradeKilled(t *testing.T, r *release, s *session, delay time.Duration
 	apply := s.start("upgrade", "apply", "--set-string", fmt.Sprintf("podAnnotations.round=%d", round+1), "--yes", "--no-trial", "--no-backup", "--failback")
 	// The moment is random on purpose; nothing is waited for.
 	<-time.After(delay)
-	if err := apply.cmd.Process.Signal(syscall.SIGKILL); errors.Is(err, os.ErrProcessDone) {
-		t.Log("redisctl was done")
-	}
+	done := errors.Is(apply.cmd.Process.Signal(syscall.SIGKILL), os.ErrProcessDone)
 	killed := apply.wait()
 	var last *result
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -254,7 +263,8 @@ func testUpgradeKilled(t *testing.T, r *release, s *session, delay time.Duration
 	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
 	r.assertUpgraded(t, "redis:7.0.15")
 	s.run("upgrade", "status").exits(0)
-	t.Logf("killed after %s: %s", delay, firstLineOf(last.stdout))
+	t.Logf("killed after %s (done before: %t): %s", delay, done, firstLineOf(last.stdout))
+	return !done
 }
 
 func firstLineOf(text string) string {
@@ -364,4 +374,52 @@ func TestUpgradeRollback(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, lost, "lost of %d acknowledged writes", clients.Acknowledged())
 	r.assertUpgraded(t, "redis:7.0.15")
+}
+
+// TestUpgradeRollbackOfAStuckPod: `helm upgrade` with an image that does not exist leaves a
+// replica down, and Helm's revision deployed, or failed when it has waited. The way back
+// replaces that pod only.
+func TestUpgradeRollbackOfAStuckPod(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	c := persistences["rdb"]
+	c.image, c.replicas, c.password = "redis:7.0.15", 2, randomPassword()
+	r := e.install(t, e.namespace(t, "stuck"), c)
+	s := r.session(t)
+	untouched := []types.UID{r.pod(t, 0).UID, r.pod(t, 1).UID}
+	clients := redisserver.StartClientsOf(t, []string{r.clientAddress(t)}, r.password, 8)
+	clients.AwaitWrites(100)
+	for _, c := range []struct {
+		status    string
+		flags     []string
+		failed    bool
+		revisions int
+	}{
+		{status: "deployed", revisions: 3},
+		{status: "failed", flags: []string{"--wait", "--timeout", "5s"}, failed: true, revisions: 5},
+	} {
+		out, err := r.upgrade(t, append(c.flags, "--set", "image.tag=7.0.98")...)
+		require.Equal(t, c.failed, err != nil, out)
+		stuck := r.podName(2)
+		eventually(t, stuck+" is stuck", func(ctx context.Context) error {
+			pod, err := e.CoreV1().Pods(r.namespace).Get(ctx, stuck, metav1.GetOptions{})
+			if err == nil && !strings.HasSuffix(pod.Spec.Containers[0].Image, "7.0.98") {
+				err = errors.New("it is the former one")
+			}
+			return err
+		})
+		s.run("upgrade", "rollback", "--list").exits(0).shows(c.status)
+		s.run("upgrade", "rollback", "--dry-run", "--no-trial").exits(5).says("pod-down", "--allow-unhealthy")
+		result := decode[upgraded](s.run("upgrade", "rollback", "--allow-unhealthy", "--yes", "--no-trial", "-o", "json").exits(0))
+		assert.Equal(t, c.revisions, result.Revision)
+		require.Len(t, result.Pods, 1)
+		assert.Equal(t, stuck, result.Pods[0].Name)
+		assert.Empty(t, result.HandOvers)
+		r.assertUpgraded(t, "redis:7.0.15")
+	}
+	clients.Stop()
+	lost, err := clients.Lost(t.Context(), r.redis(t, 0))
+	require.NoError(t, err)
+	assert.Empty(t, lost)
+	assert.Equal(t, untouched, []types.UID{r.pod(t, 0).UID, r.pod(t, 1).UID}, "the pods that were never replaced")
 }

@@ -119,7 +119,7 @@ func TestBackupVolumeComesBack(t *testing.T) {
 			// Both claims, named by the user; a name can be taken once.
 			names := s.run("backup", "volume", "--all-claims", "--name", "before-upgrade", "-o", "name").exits(0).quiet().lines()
 			assert.Equal(t, []string{"before-upgrade-" + r.podName(0), "before-upgrade-" + r.podName(1)}, names)
-			s.run("backup", "volume", "--name", names[0]).exits(1).says("already exists", names[0])
+			s.run("backup", "volume", "--name", names[0]).exits(5).says("name-taken", names[0])
 			// The release on a claim of the user's.
 			made = decode[volumeResult](restored.session(t).run("backup", "volume", "-o", "json").exits(0))
 			assert.Equal(t, "restored", made.Snapshots[0].Claim)
