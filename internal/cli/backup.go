@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -50,23 +52,13 @@ func (a *app) filter(ctx context.Context) (snapshot.Filter, error) {
 	return f, nil
 }
 
-// completeBackups completes the ids of backups. It reads names only.
+// completeBackups completes the ids of backups.
 func (a *app) completeBackups(o *storeOptions) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if err := a.configure(cmd); err != nil || len(args) > 0 {
+		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-		defer cancel()
-		f, err := a.filter(ctx)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		store, err := a.openSource(*o)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		entries, err := snapshot.List(ctx, store, f)
+		entries, err := a.knownBackups(cmd, *o)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
@@ -77,4 +69,44 @@ func (a *app) completeBackups(o *storeOptions) completer {
 		// Files may be named as well.
 		return words, cobra.ShellCompDirectiveDefault
 	}
+}
+
+// completeInstances completes the pods and addresses of which there are backups: they may
+// be gone from the cluster.
+func (a *app) completeInstances(o *storeOptions) completer {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		entries, err := a.knownBackups(cmd, *o)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		count := make(map[string]int)
+		for _, e := range entries {
+			if e.Manifest != nil && e.Manifest.Source.Instance != "" {
+				count[e.Manifest.Source.Instance]++
+			}
+		}
+		var words []string
+		for _, name := range slices.Sorted(maps.Keys(count)) {
+			words = append(words, fmt.Sprintf("%s\tbackups: %d", name, count[name]))
+		}
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// knownBackups lists what -n, -r and --address select, for completion.
+func (a *app) knownBackups(cmd *cobra.Command, o storeOptions) ([]snapshot.Entry, error) {
+	if err := a.configureCompletion(cmd); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	f, err := a.filter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	store, err := a.openSource(o)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.List(ctx, store, f)
 }

@@ -31,13 +31,14 @@ type backupFilter struct {
 	states           []string
 }
 
-func (f *backupFilter) addFlags(cmd *cobra.Command) {
+func (f *backupFilter) addFlags(a *app, cmd *cobra.Command, store *storeOptions) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.since, "since", "", "only backups that are not older: an age (24h, 7d), a day (2026-11-23) or a time")
 	flags.StringVar(&f.until, "until", "", "only backups that are not newer: an age, a day (its beginning) or a time")
 	flags.StringVar(&f.instance, "instance", "", "only backups of this pod or address")
 	flags.StringVar(&f.method, "method", "", "only backups made in this way: "+strings.Join(backup.Methods(), " or "))
 	flags.StringSliceVar(&f.states, "state", nil, "only backups in these states: "+strings.Join(stateNames(), ", "))
+	mustComplete(cmd, "instance", a.completeInstances(store))
 	mustComplete(cmd, "method", cobra.FixedCompletions(backup.Methods(), cobra.ShellCompDirectiveNoFileComp))
 	mustComplete(cmd, "state", cobra.FixedCompletions(stateNames(), cobra.ShellCompDirectiveNoFileComp))
 }
@@ -203,7 +204,7 @@ cluster: of all namespaces without -n. The other flags are about stores.`,
 		}),
 	}
 	o.store.addSource(cmd)
-	o.filter.addFlags(cmd)
+	o.filter.addFlags(a, cmd, &o.store)
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "at most so many (default all)")
 	cmd.Flags().BoolVar(&o.volumes, "volumes", false, "list the volume snapshots in the cluster instead")
 	return cmd

@@ -62,7 +62,7 @@ manifest is no backup: it is listed as skipped.`,
 	o.store.addSource(cmd)
 	o.keys.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.outer, "outer", false, "check only what is stored, by size and SHA-256, and not what is inside: needs no key")
-	o.filter.addFlags(cmd)
+	o.filter.addFlags(a, cmd, &o.store)
 	cmd.Flags().BoolVar(&o.all, "all", false, "verify all backups that the filters select")
 	cmd.Flags().IntVar(&o.parallel, "parallel", defaultParallel, "how many to verify at the same time, with --all")
 	cmd.Flags().BoolVar(&o.deep, "deep", false, "also check compressed values from the inside (slower)")

@@ -2,11 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/redisctl/redisctl/internal/kube"
 	"github.com/redisctl/redisctl/internal/operation"
@@ -28,7 +31,8 @@ func (a *app) newCompletionCommand() *cobra.Command {
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print the completion script of a shell",
 		Long: `Prints the script that makes TAB complete commands, flags, and what the live cluster
-knows: contexts, namespaces, releases, pods and backups.
+knows: contexts, namespaces, releases, pods, backups, settings and the
+commands of the servers.
 
   bash:        source <(redisctl completion bash)
   zsh:         redisctl completion zsh > "${fpath[1]}/_redisctl"
@@ -55,7 +59,7 @@ type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 // failing query completes nothing.
 func (a *app) complete(query func(context.Context, *backend) ([]string, error)) completer {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if err := a.configure(cmd); err != nil {
+		if err := a.configureCompletion(cmd); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		a.globals.timeout = completionTimeout
@@ -74,10 +78,31 @@ func (a *app) complete(query func(context.Context, *backend) ([]string, error)) 
 	}
 }
 
+// configureCompletion is configure for a command line that is being completed. Cobra has
+// parsed it twice (__complete looks for "--" first), so that what may be given several times
+// is there twice: an address given twice is an error.
+func (a *app) configureCompletion(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		several, ok := f.Value.(pflag.SliceValue)
+		if !ok {
+			return
+		}
+		values := several.GetSlice()
+		if half := len(values) / 2; slices.Equal(values[:half], values[half:]) {
+			err = errors.Join(err, several.Replace(values[:half]))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return a.configure(cmd)
+}
+
 // completeGlobalFlags makes the flags of every command complete themselves.
 func (a *app) completeGlobalFlags(root *cobra.Command) {
 	mustComplete(root, "context", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if err := a.configure(cmd); err != nil {
+		if err := a.configureCompletion(cmd); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		names, err := kube.CompleteContexts(a.kubeOptions())
@@ -96,7 +121,7 @@ func (a *app) completeGlobalFlags(root *cobra.Command) {
 	mustComplete(root, "color", cobra.FixedCompletions(colorModes(), cobra.ShellCompDirectiveNoFileComp))
 	mustComplete(root, "profile", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		a.globals.profile = "" // what is being typed is none yet
-		if err := a.configure(cmd); err != nil {
+		if err := a.configureCompletion(cmd); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return a.settings.Profiles(), cobra.ShellCompDirectiveNoFileComp

@@ -28,9 +28,8 @@ func freeFlags() map[string][]string {
 			"backup-dir", "chart", "config", "html", "identity", "kubeconfig", "password-file", "passphrase-file", "recipients-file", "set-file", "s3-ca", "secret-from-file",
 			"server", "tls-ca", "tls-cert", "tls-key", "values",
 		},
-		"a time or a size": {"keep-within", "since", "until", "memory", "older-than"},
-		"an instance that may be long gone: backups outlive it": {"instance"},
-		"an image, which only its registry lists":               {"image"},
+		"a time or a size":                        {"keep-within", "since", "until", "memory", "older-than"},
+		"an image, which only its registry lists": {"image"},
 	}
 }
 
@@ -59,7 +58,6 @@ func TestEveryFlagCompletes(t *testing.T) {
 func TestEveryArgumentCompletes(t *testing.T) {
 	free := map[string]string{
 		"redisctl help":                     "",
-		"redisctl maintenance exec":         "a command of Redis",
 		"redisctl maintenance keys":         "a pattern of keys",
 		"redisctl keys":                     "a pattern of keys",
 		"redisctl maintenance port-forward": "",

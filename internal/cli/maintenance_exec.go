@@ -48,7 +48,7 @@ machine, and end in your shell's history: no secrets.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: a.completeCommands,
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false) // -1 and the like are the command's
@@ -66,6 +66,45 @@ machine, and end in your shell's history: no secrets.`,
 		return a.execOne(ctx, o, args)
 	})
 	return cmd
+}
+
+// completeCommands completes the command and, where it is a container as CONFIG is, what
+// stands behind it, as the server knows them.
+func (a *app) completeCommands(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	words, directive := a.complete(func(ctx context.Context, b *backend) ([]string, error) {
+		d, err := a.resolve(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		m := a.maintenance(b, operation.DiscardReporter{})
+		i, err := m.Choose(ctx, d, a.globals.target.Pod)
+		if err != nil {
+			return nil, err
+		}
+		return m.Commands(ctx, d, *i)
+	})(cmd, args, word)
+	var fitting []string
+	for _, name := range words {
+		container, sub, isSub := strings.Cut(name, " ")
+		switch {
+		case len(args) == 0 && !isSub:
+			fitting = append(fitting, typed(name, word))
+		case len(args) == 1 && isSub && strings.EqualFold(container, args[0]):
+			fitting = append(fitting, typed(sub, word))
+		}
+	}
+	return fitting, directive
+}
+
+// typed is a command's name in the case in which the user began it: shells compare both.
+func typed(name, word string) string {
+	if word != "" && word == strings.ToLower(word) {
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 func (a *app) execOne(ctx context.Context, o execOptions, command maintenance.Command) error {

@@ -116,6 +116,34 @@ func (m Maintenance) writes(ctx context.Context, d *operation.Deployment, i oper
 	return slices.ContainsFunc(about.item(flags).Items, func(flag Reply) bool { return flag.text() == "write" }), nil
 }
 
+// Commands returns the names of the commands that a server knows, in capitals and sorted
+// (COMMAND). Those of a container, such as CONFIG, follow it: "CONFIG GET". Servers before
+// 7.0 do not tell those.
+func (m Maintenance) Commands(ctx context.Context, d *operation.Deployment, i operation.Instance) ([]string, error) {
+	if err := i.Down(); err != nil {
+		return nil, err
+	}
+	s, err := m.Sessions.OpenSession(ctx, d, i, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.Close() }() // the reply is here
+	reply, err := ask(ctx, s, m.Timeout, "COMMAND")
+	if err != nil {
+		return nil, err
+	}
+	const within = 9
+	var names []string
+	for _, command := range reply.Items {
+		names = append(names, strings.ToUpper(command.item(0).text()))
+		for _, sub := range command.item(within).Items {
+			names = append(names, strings.ToUpper(strings.ReplaceAll(sub.item(0).text(), "|", " ")))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // Refuse returns why a command is not carried out: of kind Usage when it never is, of
 // kind Refused when consent is missing; nil when it may be.
 func Refuse(object string, c Command, consent bool) error {
