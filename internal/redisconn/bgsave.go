@@ -146,7 +146,7 @@ func (b *bgsave) start(ctx context.Context) (time.Time, error) {
 		}
 		b.before = state
 		if len(state.children) == 0 {
-			if err := b.passLastSave(ctx); err != nil {
+			if err := operation.PassLastSave(ctx, b.server, b.before.LastSave); err != nil {
 				return time.Time{}, err
 			}
 			started := time.Now()
@@ -182,40 +182,6 @@ func forkError(err error) error {
 		return fmt.Errorf("the server could not start a child process, its log says why: %w", err)
 	}
 	return err
-}
-
-// passLastSave waits until the server's clock has left the second of the last
-// save, so that the next one has a later LASTSAVE.
-func (b *bgsave) passLastSave(ctx context.Context) error {
-	for poll := newPoll(); ; {
-		now, err := b.serverTime(ctx)
-		if err != nil {
-			return err
-		}
-		if now > b.before.LastSave.Unix() {
-			return nil
-		}
-		if err := poll.wait(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// serverTime returns the server's clock in Unix seconds.
-func (b *bgsave) serverTime(ctx context.Context) (int64, error) {
-	reply, err := b.server.Do(ctx, "TIME")
-	if err != nil {
-		return 0, err
-	}
-	var seconds int64
-	parts, ok := reply.([]any)
-	if !ok || len(parts) != 2 {
-		return 0, fmt.Errorf("unexpected reply to TIME: %v", reply)
-	}
-	if _, err := fmt.Sscan(fmt.Sprint(parts[0]), &seconds); err != nil {
-		return 0, fmt.Errorf("unexpected reply to TIME: %v", reply)
-	}
-	return seconds, nil
 }
 
 // await waits until the save that start has started is over, and judges it. The

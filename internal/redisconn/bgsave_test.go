@@ -214,7 +214,7 @@ func (s *scripted) ConfigGet(_ context.Context, name string) (map[string]string,
 func (s *scripted) Do(_ context.Context, args ...any) (any, error) {
 	switch args[0] {
 	case "TIME":
-		return []any{"1001", "0"}, nil
+		return []any{"1001", "500000"}, nil
 	case "BGSAVE":
 		s.started = true
 		return "Background saving started", s.bgsave

@@ -123,7 +123,7 @@ func (m Maintenance) Save(ctx context.Context, d *operation.Deployment, i operat
 		return w, err
 	}
 	defer func() { _ = session.Close() }()
-	if err := passSecond(ctx, s, w.Before.LastSave); err != nil {
+	if err := operation.PassLastSave(ctx, s, w.Before.LastSave); err != nil {
 		return w, err
 	}
 	m.Reporter.Step("saving %s; its clients wait meanwhile", i.Name)
@@ -168,31 +168,6 @@ func objectOf(d *operation.Deployment, i operation.Instance) string {
 		return "server " + i.Name
 	}
 	return "pod " + d.Namespace + "/" + i.Name
-}
-
-// passSecond waits until the server's clock has left the second of the last save:
-// LASTSAVE counts whole seconds.
-func passSecond(ctx context.Context, s operation.Server, last time.Time) error {
-	for wait := newPoll(); ; {
-		reply, err := s.Do(ctx, "TIME")
-		if err != nil {
-			return err
-		}
-		parts, _ := reply.([]any)
-		var now int64
-		if len(parts) != 2 {
-			return fmt.Errorf("unexpected reply to TIME: %v", reply)
-		}
-		if _, err := fmt.Sscan(fmt.Sprint(parts[0]), &now); err != nil {
-			return fmt.Errorf("unexpected reply to TIME: %v", reply)
-		}
-		if now > last.Unix() {
-			return nil
-		}
-		if err := wait.next(ctx); err != nil {
-			return err
-		}
-	}
 }
 
 // rdbPath is where the server says that it saves, "" when it does not.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redisctl/redisctl/internal/operation"
@@ -30,6 +31,8 @@ type Server struct {
 	PasswordUnused bool
 	// Hang makes every command wait for its context to end.
 	Hang bool
+
+	info sync.Mutex
 }
 
 // Primary returns the answers of a healthy primary with the given replicas, each
@@ -70,8 +73,11 @@ func healthy() *Server {
 	}
 }
 
-// Set changes fields of INFO and returns the server.
+// Set changes fields of INFO, also while the server is being asked, and returns the
+// server.
 func (s *Server) Set(fields map[string]string) *Server {
+	s.info.Lock()
+	defer s.info.Unlock()
 	maps.Copy(s.Info, fields)
 	return s
 }
@@ -129,6 +135,8 @@ func (c connection) Info(ctx context.Context, _ ...string) (redis.Info, error) {
 	if err := c.answer(ctx); err != nil {
 		return redis.Info{}, err
 	}
+	c.info.Lock()
+	defer c.info.Unlock()
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(c.Server.Info)) {
 		fmt.Fprintf(&b, "%s:%s\n", name, c.Server.Info[name])

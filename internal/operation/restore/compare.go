@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -151,26 +150,10 @@ func (r *comparing) ask(ctx context.Context) error {
 	if before := r.options.EvictedBefore; before <= r.result.Evicted { // else it counts from 0 again
 		r.result.Evicted -= before
 	}
-	if r.clock, err = ServerTime(ctx, server); err != nil || r.options.NoFunctions {
+	if r.clock, err = operation.ServerTime(ctx, server); err != nil || r.options.NoFunctions {
 		return err
 	}
 	return r.serverFunctions(ctx, server)
-}
-
-// ServerTime asks a server for its clock.
-func ServerTime(ctx context.Context, server operation.Server) (time.Time, error) {
-	reply, err := server.Do(ctx, "TIME")
-	if err != nil {
-		return time.Time{}, err
-	}
-	if parts, ok := reply.([]any); ok && len(parts) == 2 {
-		s, err1 := strconv.ParseInt(fmt.Sprint(parts[0]), 10, 64)
-		us, err2 := strconv.ParseInt(fmt.Sprint(parts[1]), 10, 64)
-		if err1 == nil && err2 == nil {
-			return time.Unix(s, us*int64(time.Microsecond)), nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("TIME: unexpected reply %v", reply)
 }
 
 // serverFunctions reads the function libraries that the server has.

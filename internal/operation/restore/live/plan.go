@@ -160,7 +160,7 @@ func (r Restore) askServer(ctx context.Context, p *Plan, server operation.Server
 		return nil
 	}
 	p.limits = askLimits(ctx, server)
-	clock, err := restore.ServerTime(ctx, server)
+	clock, err := operation.ServerTime(ctx, server)
 	if err != nil {
 		return err
 	}
