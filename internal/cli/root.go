@@ -43,6 +43,7 @@ in the configuration file (backup-dir: ...), except consent such as --yes.`,
 	root.SetErr(a.system.Err)
 	root.SetIn(a.system.In)
 	root.SetFlagErrorFunc(suggestFlags)
+	root.SetHelpFunc(a.help(root.HelpFunc()))
 	a.addGlobalFlags(root.PersistentFlags())
 	a.completeGlobalFlags(root)
 	root.AddGroup(
@@ -103,9 +104,9 @@ func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	f.StringVar(&g.addresses.tlsKey, "tls-key", "", "file with the client's key (PEM)")
 	f.StringVar(&g.addresses.tlsName, "tls-server-name", "", "name to expect in the server's certificate")
 	f.BoolVar(&g.addresses.tlsInsecure, "tls-insecure", false, "do not verify the server's certificate")
-	f.StringVarP(&g.output, "output", "o", "table", "output format: "+strings.Join(render.Formats(), "|"))
+	f.StringVarP(&g.output, "output", "o", "table", "output format: "+strings.Join(render.Formats(), ", "))
 	f.DurationVar(&g.timeout, "timeout", 5*time.Second, "how long one server, or the Kubernetes API, may take to answer")
-	f.StringVar(&g.color, "color", colorAuto, "when to use colours: "+strings.Join(colorModes(), "|"))
+	f.StringVar(&g.color, "color", colorAuto, "when to use colours: "+strings.Join(colorModes(), ", "))
 	f.BoolVar(&g.noColor, "no-color", false, "the same as --color never (also: NO_COLOR)")
 	f.BoolVarP(&g.verbose, "verbose", "v", false, "narrate on stderr also when the output is for scripts")
 }
@@ -146,6 +147,18 @@ func newHelpCommand() *cobra.Command {
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
+	}
+}
+
+// help fits what cobra shows into the terminal.
+func (a *app) help(show func(*cobra.Command, []string)) func(*cobra.Command, []string) {
+	return func(cmd *cobra.Command, args []string) {
+		out := cmd.OutOrStdout()
+		var text strings.Builder
+		cmd.SetOut(&text)
+		show(cmd, args)
+		cmd.SetOut(out)
+		_, _ = fmt.Fprint(out, render.Help(text.String(), a.system.OutWidth)) // as cobra, which has no error to return
 	}
 }
 
