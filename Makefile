@@ -47,7 +47,9 @@ test-servers: servers s3-server ## Tests against real Redis and Valkey servers o
 	cd internal/image && go test ./...
 
 .PHONY: test-e2e
-test-e2e: cluster-up ## Tests on the real cluster
+test-e2e: $(CLUSTER) ## Tests on the real cluster
+	$(CLUSTER) build --with-helm3
+	$(CLUSTER) up
 	go test -count=1 -timeout 40m ./internal/kube/... ./internal/helm/... ./internal/e2e/...
 
 .PHONY: fuzz
