@@ -146,7 +146,7 @@ func (b VolumeBackup) planOne(ctx context.Context, p *VolumePlan, m *topology.Me
 		return operation.Errorf(operation.Usage, "--name %q: Kubernetes takes lower case letters, digits, '-' and '.', at most %d of them", s.Name, maxNameLength)
 	}
 	if classes != nil {
-		if err := b.checkName(ctx, p, s.Name); err != nil {
+		if s.Name, err = b.freeName(ctx, p, s.Name); err != nil {
 			return err
 		}
 	}
@@ -159,17 +159,29 @@ func (b VolumeBackup) planOne(ctx context.Context, p *VolumePlan, m *topology.Me
 	return nil
 }
 
-// checkName makes sure that the name is free before the server is made to save.
-func (b VolumeBackup) checkName(ctx context.Context, p *VolumePlan, name string) error {
-	taken, err := b.Volumes.HasSnapshot(ctx, p.deployment.Namespace, name)
-	if taken {
-		p.add(operation.Finding{
-			Code: "name-taken", Severity: operation.Critical, Subject: fullName(p.deployment.Namespace, name),
-			Message: "there is a snapshot of that name already", Hint: "choose another --name",
-		})
+// freeName returns a name that no snapshot has, before the server is made to save. A name
+// that was asked for is not changed: that it is taken blocks the plan. One made of the time
+// is numbered, so that two snapshots within a second are two.
+func (b VolumeBackup) freeName(ctx context.Context, p *VolumePlan, name string) (string, error) {
+	free := name
+	for n := 2; ; n++ {
+		taken, err := b.Volumes.HasSnapshot(ctx, p.deployment.Namespace, free)
+		if !taken || err != nil {
+			return free, err
+		}
+		if p.options.Name != "" || n > maxSameSecond {
+			p.add(operation.Finding{
+				Code: "name-taken", Severity: operation.Critical, Subject: fullName(p.deployment.Namespace, free),
+				Message: "there is a snapshot of that name already", Hint: "choose another --name",
+			})
+			return free, nil
+		}
+		free = fmt.Sprintf("%s-%d", name, n)
 	}
-	return err
 }
+
+// maxSameSecond bounds how many snapshots of one claim within a second are numbered.
+const maxSameSecond = 99
 
 // validName is what the API server takes as a name (RFC 1123 subdomain).
 var validName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)

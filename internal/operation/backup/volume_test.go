@@ -393,6 +393,14 @@ func TestVolumeNameTaken(t *testing.T) {
 	plan, err = s.Plan(t.Context(), s.d, backup.VolumeOptions{Name: "weekly", Timeout: time.Second})
 	require.NoError(t, err)
 	assert.NoError(t, plan.Refusal())
+	// A second one within a second has a name of its own.
+	plan, err = s.Plan(t.Context(), s.d, backup.VolumeOptions{Timeout: time.Second})
+	require.NoError(t, err)
+	s.taken = plan.Snapshots[0].Name
+	plan, err = s.Plan(t.Context(), s.d, backup.VolumeOptions{Timeout: time.Second})
+	require.NoError(t, err)
+	assert.NoError(t, plan.Refusal())
+	assert.Equal(t, s.taken+"-2", plan.Snapshots[0].Name)
 }
 
 // A snapshot that was not taken is removed, one that was stays.
